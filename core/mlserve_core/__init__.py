@@ -1,0 +1,1 @@
+"""What operator, runtime and command line share: pure, without any framework, client or torch."""

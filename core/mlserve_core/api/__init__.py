@@ -1,0 +1,1 @@
+"""The ModelDeployment custom resource: types, conditions and the CustomResourceDefinition made of them."""
