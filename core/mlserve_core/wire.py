@@ -33,6 +33,8 @@ LABEL_REVISION: Final = "mlserve.io/revision"
 COMPONENT_RUNTIME: Final = "runtime"
 COMPONENT_ROUTER: Final = "router"
 ANNOTATION_COMMAND: Final = "mlserve.io/command"
+ANNOTATION_LOCAL_URL: Final = "mlserve.io/local-url"
+"""On a front-door Service of the local cluster: the address that works from the laptop itself."""
 ANNOTATION_CONFIG_HASH: Final = "mlserve.io/config-hash"
 
 # --- headers ------------------------------------------------------------------------------------------------------

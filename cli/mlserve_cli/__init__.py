@@ -1,0 +1,1 @@
+"""The `mlserve` command, also usable as `kubectl mlserve`."""

@@ -1,0 +1,79 @@
+"""The operator's read-only history over HTTP: decisions and drift windows of the last days.
+
+Status is kept small on purpose; what happened days ago lies in the operator's own database and is asked for here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from mlserve_cli.errors import CommandError
+from mlserve_cli.frontdoor import port_forward
+from mlserve_cli.kubectl import Kubectl
+from mlserve_core.wire import MANAGEMENT_PORT
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_TARGET = "deployment/mlserve-operator"
+DEFAULT_NAMESPACE = "mlserve-system"
+
+
+def operator_options(function: F) -> F:
+    """Add `--operator-url` to a command."""
+
+    @click.option(
+        "--operator-url",
+        envvar="MLSERVE_OPERATOR_URL",
+        help="Management address of the operator; default the local cluster's, else a port-forward to "
+        f"{DEFAULT_TARGET} in {DEFAULT_NAMESPACE}.",
+    )
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        return function(*arguments, **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
+@contextmanager
+def operator_address(kubectl: Kubectl, url: str | None) -> Iterator[str]:
+    """Address of the operator's management port while the block runs."""
+    if url is None:
+        from mlserve_local.up import operator_url
+
+        url = operator_url(kubectl.kubeconfig)
+    if url is not None:
+        yield url.rstrip("/")
+        return
+    there = Kubectl(kubectl.kubeconfig, kubectl.context, DEFAULT_NAMESPACE)
+    with port_forward(there, DEFAULT_TARGET, MANAGEMENT_PORT) as address:
+        yield address
+
+
+def operator_get(kubectl: Kubectl, url: str | None, path: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A list from the operator, newest first.
+
+    Raises:
+        CommandError: The operator cannot be reached or refused.
+    """
+    import httpx
+
+    namespace = kubectl.namespace or _current_namespace(kubectl)
+    with operator_address(kubectl, url) as address:
+        try:
+            answer = httpx.get(f"{address}{path}", params={"namespace": namespace, **parameters}, timeout=30)
+        except httpx.HTTPError as error:
+            raise CommandError(f"the operator at {address} did not answer: {error}") from None
+    if answer.status_code != 200:
+        raise CommandError(f"the operator answered {answer.status_code}: {answer.text.strip()}")
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+def _current_namespace(kubectl: Kubectl) -> str:
+    """The namespace kubectl would use."""
+    found = kubectl.run("config", "view", "--minify", "-o", "jsonpath={..namespace}").strip()
+    return found or "default"

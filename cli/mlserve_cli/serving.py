@@ -1,0 +1,171 @@
+"""`mlserve status` and `mlserve predict`: what is served, and a prediction through the front door."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from mlserve_cli.errors import CommandError
+from mlserve_cli.frontdoor import front_door
+from mlserve_cli.kubectl import RESOURCE, Kubectl, cluster_options
+from mlserve_cli.output import console, field, output_option, print_json, show, table
+
+COLUMNS = ("NAME", "PHASE", "READY", "STABLE", "CANARY", "WEIGHT", "REPLICAS", "DRIFT", "MESSAGE")
+
+
+def condition(resource: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """The condition of a type, or an empty mapping."""
+    for entry in field(resource, "status.conditions", []):
+        if entry.get("type") == kind:
+            return dict(entry)
+    return {}
+
+
+def row(resource: Mapping[str, Any]) -> tuple[object, ...]:
+    """One line of the status table."""
+    ready = condition(resource, "Ready")
+    version = field(resource, "status.stable.version") or field(resource, "status.stable.revision")
+    canary = field(resource, "status.canary.version") or field(resource, "status.canary.revision")
+    return (
+        field(resource, "metadata.name"),
+        field(resource, "status.phase", "Pending"),
+        ready.get("status", "Unknown"),
+        version,
+        canary,
+        field(resource, "status.canary.weight") if canary else "",
+        field(resource, "status.replicas", 0),
+        field(resource, "status.drift.verdict"),
+        ready.get("message", "waiting for the operator"),
+    )
+
+
+def details(resource: Mapping[str, Any]) -> RenderableType:
+    """One resource at length: weights, the look so far and the evidence of every check."""
+    parts: list[RenderableType] = [table(COLUMNS, [row(resource)])]
+    if url := field(resource, "status.url"):
+        parts.append(Text(f"URL: {url}"))
+    for arm in ("stable", "canary"):
+        if revision := field(resource, f"status.{arm}.revision"):
+            weight = int(field(resource, f"status.{arm}.weight", 0))
+            line = Table.grid(padding=(0, 1))
+            line.add_row(f"{arm:<7}", ProgressBar(total=100, completed=weight, width=30), f"{weight:>3} %", revision)
+            parts.append(line)
+    analysis = field(resource, "status.canary.analysis", {})
+    if analysis:
+        counts = analysis.get("requests", {})
+        parts.append(
+            Text(
+                f"look {analysis.get('looks', 0)}: {analysis.get('verdict') or 'no verdict yet'}, "
+                f"requests canary {counts.get('canary', 0)}, stable {counts.get('stable', 0)}"
+            )
+        )
+        checks = [
+            (c.get("name"), c.get("verdict"), c.get("evidence"), c.get("message")) for c in analysis.get("checks", [])
+        ]
+        parts.append(table(("CHECK", "VERDICT", "EVIDENCE", "DETAIL"), checks))
+    return Group(*parts)
+
+
+def settled(resource: Mapping[str, Any]) -> bool:
+    """Whether nothing is moving: the spec is observed and Reconciling is absent."""
+    observed = field(resource, "status.observedGeneration", 0)
+    return bool(observed == field(resource, "metadata.generation") and not condition(resource, "Reconciling"))
+
+
+def follow(kubectl: Kubectl, name: str, *, until_settled: bool) -> None:
+    """Show one resource live until interrupted, or until nothing moves any more."""
+    with kubectl.watch(RESOURCE, name) as changes, Live(console=console, auto_refresh=False) as live:
+        for resource in changes:
+            live.update(details(resource), refresh=True)
+            if until_settled and settled(resource):
+                return
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("-A", "--all-namespaces", is_flag=True, help="Every namespace.")
+@click.option("-w", "--watch", is_flag=True, help="Live view of NAME until interrupted.")
+@output_option
+@cluster_options
+def status(kubectl: Kubectl, name: str | None, output: str, *, all_namespaces: bool, watch: bool) -> None:
+    """Show every ModelDeployment, or NAME at length; live while something rolls."""
+    if name is None:
+        items = kubectl.get(RESOURCE, *(["-A"] if all_namespaces else []))["items"]
+        show(output, items, COLUMNS, [row(item) for item in items])
+        return
+    resource = kubectl.get(RESOURCE, name)
+    if output == "json":
+        print_json(resource)
+    elif watch or (console.is_terminal and not settled(resource)):
+        follow(kubectl, name, until_settled=not watch)
+    else:
+        console.print(details(resource))
+
+
+def payload(text: str) -> dict[str, Any]:
+    """The body of `POST /predict` for what was given: JSON, a file of JSON, or an image.
+
+    Raises:
+        CommandError: It is none of these; the message lists what would have worked.
+    """
+    path = Path(text)
+    if len(text) < 4096 and path.is_file():
+        content = path.read_bytes()
+        if path.suffix.lower() != ".json":
+            return {"image": base64.b64encode(content).decode()}
+        text = content.decode()
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CommandError(
+            f"{text[:60]!r} is neither a file nor JSON ({error}); give an image, a .json file, "
+            'a row such as "[1.0, 2.0]" or an object such as \'{"features": [1.0, 2.0]}\''
+        ) from None
+    if isinstance(value, list):
+        return {"features": value}
+    if isinstance(value, dict):
+        return value
+    raise CommandError(f"JSON {text[:60]!r} is neither a row (a list) nor an object")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("data")
+@click.option("--url", help="Address of the front door; found by itself otherwise.")
+@click.option("--header", "headers", multiple=True, metavar="NAME: VALUE", help="Further request headers.")
+@click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds to wait for the answer.")
+@output_option
+@cluster_options
+def predict(
+    kubectl: Kubectl, name: str, data: str, url: str | None, headers: Iterable[str], timeout: float, output: str
+) -> None:
+    """Send DATA (an image, a .json file, or JSON) to the model NAME through its front door."""
+    import httpx
+
+    body = payload(data)
+    extra = dict(part.split(":", 1) for part in headers)
+    with front_door(kubectl, name, url) as address:
+        try:
+            answer = httpx.post(
+                f"{address}/predict", json=body, headers={k: v.strip() for k, v in extra.items()}, timeout=timeout
+            )
+        except httpx.HTTPError as error:
+            raise CommandError(f"{address} did not answer: {error}; `mlserve status {name}` tells why") from None
+    if answer.status_code >= 400:
+        raise CommandError(f"{address}/predict answered {answer.status_code}: {answer.text.strip()}")
+    result = answer.json()
+    revision = answer.headers.get("x-mlserve-revision", "")
+    if output == "json":
+        print_json({**result, "revision": revision})
+    else:
+        console.print(table(("FIELD", "VALUE"), [*result.items(), ("revision", revision)]))
