@@ -132,7 +132,7 @@ class Model(ApiModel):
         "",
         max_length=71,
         pattern=r"^(sha256:[0-9a-f]{64})?$",
-        description="sha256 of the artifact's manifest as `mlserve package` prints it; verified before the pod turns ready.",
+        description="sha256 of the artifact's manifest as `mlserve package` prints it; verified before a pod is ready.",
     )
     credentials: SecretReference | None = Field(None, description="Secret with the credentials of the store.")
 
@@ -292,9 +292,14 @@ class Analysis(ApiModel):
     interval_seconds: int = Field(15, ge=1, le=3600, description="Time of one look.")
     min_requests: int = Field(200, ge=0, le=10_000_000, description="Canary requests before a promotion (not a stop).")
     false_alarm_one_in: int = Field(
-        100, ge=2, le=1_000_000, description="Of so many harmless rollouts at most one is stopped (all checks together)."
+        100,
+        ge=2,
+        le=1_000_000,
+        description="Of so many harmless rollouts at most one is stopped (all checks together).",
     )
-    margin_percent: int = Field(25, ge=0, le=1000, description="Odds of a bad event that are still tolerated, relative.")
+    margin_percent: int = Field(
+        25, ge=0, le=1000, description="Odds of a bad event that are still tolerated, relative."
+    )
     margin_per_mille: int = Field(
         10, ge=1, le=1000, description="Rate of bad events tolerated when promoting, absolute, in 1/1000."
     )
@@ -363,7 +368,9 @@ class Drift(ApiModel):
     enabled: bool = Field(True, description="Whether drift is watched.")
     window_seconds: int = Field(300, ge=5, le=604_800, description="Time of one window.")
     min_rows: int = Field(500, ge=1, le=100_000_000, description="Fewest rows of a window; it is extended until then.")
-    effect_percent: int = Field(10, ge=1, le=100, description="Smallest effect that counts as drift (D or TV, percent).")
+    effect_percent: int = Field(
+        10, ge=1, le=100, description="Smallest effect that counts as drift (D or TV, percent)."
+    )
     false_alarm_every_windows: int = Field(
         10_000, ge=2, le=1_000_000_000, description="Clean windows per false alarm, all features together."
     )
@@ -401,7 +408,7 @@ class Condition(ApiModel):
     """metav1.Condition."""
 
     type: str = Field(..., max_length=316, description="Type, one entry each.")
-    status: str = Field(..., description="True, False or Unknown.")
+    status: str = Field(..., pattern=r"^(True|False|Unknown)$", description="True, False or Unknown.")
     observed_generation: int | None = Field(None, description="Generation this was computed from.")
     last_transition_time: str = Field(..., description="When status last changed.")
     reason: str = Field("", max_length=1024, description="CamelCase reason.")
