@@ -1,0 +1,1 @@
+"""Counting, comparing and deciding under uncertainty: pure functions on counts."""

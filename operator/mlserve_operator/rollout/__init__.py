@@ -1,0 +1,1 @@
+"""How a new revision takes over: pure decisions, with time and measurements as arguments."""
