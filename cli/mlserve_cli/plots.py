@@ -1,0 +1,89 @@
+"""Plots as inline SVG that follows the reader's light or dark theme.
+
+Text and axes are drawn in one marker colour that is replaced by `currentColor`, so the page's own theme decides;
+no script runs and nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+if TYPE_CHECKING:
+    from mlserve_core.statistics.profile import CategoricalFeature, NumericFeature
+
+_INK = "#010203"
+REFERENCE, CURRENT, ALARM = "#5b8def", "#f28e2b", "#d64550"
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "mlserve",
+}
+
+
+def _svg(figure: Any, label: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def bin_labels(feature: NumericFeature | CategoricalFeature, bins: int) -> list[str]:
+    """A label for every bin: upper edges of a number, names of categories."""
+    if feature.kind == "categorical":
+        names = [*feature.categories, "other"]
+    else:
+        names = [f"≤ {edge:.4g}" for edge in feature.edges] + [f"> {feature.edges[-1]:.4g}" if feature.edges else "all"]
+    return (names + [""] * bins)[:bins]
+
+
+def histogram(
+    title: str, labels: Sequence[str], reference: Sequence[int], current: Sequence[int] | None = None
+) -> str:
+    """Shares per bin of the reference and, beside them, of current rows."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 1.9))
+        positions = range(len(reference))
+        width = 0.8 if current is None else 0.4
+        axes.bar(positions, _shares(reference), width=width, color=REFERENCE, label="reference")
+        if current is not None:
+            axes.bar([p + width for p in positions], _shares(current), width=width, color=CURRENT, label="current")
+            axes.legend(frameon=False, loc="upper right", fontsize=8)
+        every = max(1, len(labels) // 12)
+        axes.set_xticks(list(positions)[::every], list(labels)[::every], rotation=30, ha="right", fontsize=7)
+        axes.set_ylabel("share")
+        axes.set_title(title, loc="left", fontsize=9)
+        return _svg(figure, f"histogram of {title}")
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = sum(counts) or 1
+    return [count / total for count in counts]
+
+
+def effects(title: str, times: Sequence[Any], values: Sequence[float], threshold: float) -> str:
+    """Effect per window over time with the threshold that counts as drift, in percent."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 1.5))
+        axes.plot(range(len(values)), values, color=CURRENT, marker="o", markersize=3)
+        axes.axhline(threshold, color=ALARM, linestyle="--", linewidth=1)
+        every = max(1, len(times) // 8)
+        axes.set_xticks(range(len(times))[::every], [str(t) for t in times[::every]], rotation=20, ha="right", fontsize=7)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("effect, %")
+        axes.set_title(title, loc="left", fontsize=9)
+        return _svg(figure, f"effect over time of {title}")
