@@ -27,7 +27,7 @@ def helm() -> Path:
 
 @pytest.fixture(scope="session")
 def render(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Render:
-    """`render(values, kube_version=…)`: the objects of `helm template`; ValueError with what helm says of bad values."""
+    """`render(values, kube_version=…)`: the objects of `helm template`; ValueError with what helm says otherwise."""
 
     def run(values: dict[str, Any] | None = None, kube_version: str = "1.37.0", release: str = "mlserve") -> Objects:
         file = tmp_path_factory.mktemp("values") / "values.yaml"

@@ -14,6 +14,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from mlserve_operator.settings import load_settings
+
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "charts" / "mlserve"
 OLDEST, NEWEST = "1.30.0", "1.37.0"
@@ -25,7 +27,9 @@ EVERYTHING: dict[str, Any] = {
     "imagePullSecrets": [{"name": "registry"}],
     "crds": {"annotations": {"argocd.argoproj.io/sync-wave": "-1"}},
     "serviceAccount": {"annotations": {"example.com/role": "mlserve"}},
-    "router": {"dnsResolver": "10.96.0.10:53", "dnsSearchSuffix": "svc.example.internal"},
+    "clusterDomain": "example.internal",
+    "runtime": {"networkPolicy": False, "fetchAllow": ["minio.storage.svc", "10.0.0.0/8"]},
+    "router": {"dnsResolver": "10.96.0.10:53", "logLevel": "info"},
     "operator": {
         "extraArgs": ["--resync-seconds=60"],
         "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
@@ -175,6 +179,19 @@ def test_the_test_pod_is_not_behind_the_service(render):
     (pod,) = by_kind(objects, "Pod")
     assert not service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
     assert service["spec"]["selector"].items() <= deployment(objects)["spec"]["template"]["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_the_operator_understands_its_arguments(render, case):
+    pod = deployment(render(MATRIX[case]))["spec"]["template"]["spec"]
+    settings = load_settings(pod["containers"][0]["args"], {})
+    values = MATRIX[case]
+    assert settings.namespaces == tuple(values.get("watchNamespaces", ()))
+    assert settings.leader_election == (values.get("replicaCount", 1) > 1)
+    assert settings.network_policy == values.get("runtime", {}).get("networkPolicy", True)
+    assert settings.cluster_domain == values.get("clusterDomain", "cluster.local")
+    assert settings.management_port == pod["containers"][0]["ports"][0]["containerPort"]
+    assert settings.data_dir in {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
 
 
 def test_replicas_roll_and_a_single_one_is_never_doubled(render):
