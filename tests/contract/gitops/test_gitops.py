@@ -1,0 +1,57 @@
+"""Argo CD's verdict on a ModelDeployment, by the very Lua it runs, and the manifests of both GitOps tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lupa.lua51
+import pytest
+import yaml
+
+from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, ModelDeploymentStatus
+
+GITOPS = Path(__file__).resolve().parents[3] / "deploy" / "gitops"
+ARGOCD = GITOPS / "argocd"
+CASES = yaml.safe_load((ARGOCD / "health_test.yaml").read_text())["tests"]
+
+
+def health(resource: dict[str, Any]) -> dict[str, str]:
+    """Run the script as Argo CD does: Lua 5.1, the resource as the global `obj`, no libraries that reach outside."""
+    lua = lupa.lua51.LuaRuntime(register_eval=False, register_builtins=False)
+    for name in ("os", "io", "require", "dofile", "loadfile", "package", "debug"):
+        lua.globals()[name] = None
+    lua.globals()["obj"] = lua.table_from(resource, recursive=True)
+    return dict(lua.execute((ARGOCD / "health.lua").read_text()))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: Path(case["inputPath"]).stem)
+def test_health_is_what_the_case_says(case):
+    resource = yaml.safe_load((ARGOCD / case["inputPath"]).read_text())
+    assert health(resource) == case["healthStatus"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: Path(case["inputPath"]).stem)
+def test_cases_are_resources_of_this_version(case):
+    resource = yaml.safe_load((ARGOCD / case["inputPath"]).read_text())
+    ModelDeploymentSpec.model_validate(resource["spec"])
+    status = resource.get("status", {})
+    read = ModelDeploymentStatus.model_validate(status).model_dump(by_alias=True, exclude_unset=True, mode="json")
+    assert read == status
+
+
+def test_every_case_file_is_used():
+    assert {Path(case["inputPath"]).name for case in CASES} == {path.name for path in (ARGOCD / "testdata").iterdir()}
+
+
+def test_the_patch_holds_the_tested_script():
+    patch = yaml.safe_load((ARGOCD / "argocd-cm.yaml").read_text())
+    script = patch["data"]["resource.customizations.health.mlserve.io_ModelDeployment"]
+    assert script == (ARGOCD / "health.lua").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(GITOPS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(GITOPS)))
+def test_manifests_are_yaml_with_unique_names(path):
+    documents = [item for item in yaml.safe_load_all(path.read_text()) if item and "kind" in item]
+    names = [(item["kind"], item["metadata"]["name"]) for item in documents]
+    assert len(names) == len(set(names))
