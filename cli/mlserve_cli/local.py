@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
-
-from mlserve_cli.output import output_option, print_json, show
 
 
 @click.group()

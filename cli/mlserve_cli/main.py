@@ -25,11 +25,11 @@ class LazyGroup(click.Group):
         "validate": "mlserve_cli.models:validate",
     }
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in alphabetical order."""
         return sorted(self.COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's module."""
         location = self.COMMANDS.get(cmd_name)
         if location is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _INK = "#010203"
 REFERENCE, CURRENT, ALARM = "#5b8def", "#f28e2b", "#d64550"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -51,9 +51,7 @@ def bin_labels(feature: NumericFeature | CategoricalFeature, bins: int) -> list[
     return (names + [""] * bins)[:bins]
 
 
-def histogram(
-    title: str, labels: Sequence[str], reference: Sequence[int], current: Sequence[int] | None = None
-) -> str:
+def histogram(title: str, labels: Sequence[str], reference: Sequence[int], current: Sequence[int] | None = None) -> str:
     """Shares per bin of the reference and, beside them, of current rows."""
     with mpl.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 1.9))
@@ -82,7 +80,9 @@ def effects(title: str, times: Sequence[Any], values: Sequence[float], threshold
         axes.plot(range(len(values)), values, color=CURRENT, marker="o", markersize=3)
         axes.axhline(threshold, color=ALARM, linestyle="--", linewidth=1)
         every = max(1, len(times) // 8)
-        axes.set_xticks(range(len(times))[::every], [str(t) for t in times[::every]], rotation=20, ha="right", fontsize=7)
+        axes.set_xticks(
+            range(len(times))[::every], [str(t) for t in times[::every]], rotation=20, ha="right", fontsize=7
+        )
         axes.set_ylim(bottom=0)
         axes.set_ylabel("effect, %")
         axes.set_title(title, loc="left", fontsize=9)

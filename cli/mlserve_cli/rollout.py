@@ -107,7 +107,7 @@ def _command(verb: str, text: str) -> Callable[..., None]:
         last = send(kubectl, name, verb, wait_seconds)
         show(output, last, ("COMMAND", "RESULT"), [(last.get("command"), last.get("message"))])
 
-    return run  # type: ignore[no-any-return]
+    return run
 
 
 for _verb, _text in VERBS.items():

@@ -22,7 +22,6 @@ from stream import Stream, Tally
 
 NAME = "digits"
 MANIFEST = ROOT / "models/digits/modeldeployment.yaml"
-ARTIFACTS = ROOT / "models/digits/artifacts"
 FAULTS = {
     "v3": ("its preprocessing forgets the normalisation", ("PredictionDrift", "DriftRollback", "AnalysisFailed")),
     "v4": ("it throws on some inputs", ("AnalysisFailed",)),
@@ -60,7 +59,9 @@ class Demo:
         return value
 
     def explain(self) -> str:
-        conditions = [f"{c['type']}={c['status']} {c['reason']}: {c['message']}" for c in self.status("conditions") or []]
+        conditions = [
+            f"{c['type']}={c['status']} {c['reason']}: {c['message']}" for c in self.status("conditions") or []
+        ]
         return f"Last status: phase {self.status('phase')}; " + "; ".join(conditions)
 
     def ready(self) -> bool:
@@ -77,17 +78,10 @@ class Demo:
     # --- chapters -------------------------------------------------------------------------------------------------
 
     def manifest(self, version: str) -> str:
-        """The example's YAML with another version of the model and holds short enough to watch."""
-        document = yaml.safe_load(MANIFEST.read_text())
-        document["spec"]["model"] = {
-            "uri": f"file:///{(ARTIFACTS / version).relative_to(ROOT)}",
-            "version": version,
-            "digest": (ARTIFACTS / version / "digest").read_text().strip()
-            if (ARTIFACTS / version / "digest").exists()
-            else "",
-        }
+        """The example's YAML of a version with holds short enough to watch."""
+        path = MANIFEST if version == "v1" else MANIFEST.with_stem(f"{MANIFEST.stem}-{version}")
+        document = yaml.safe_load(path.read_text())
         document["spec"]["replicas"] = 2
-        document["spec"].pop("autoscaling", None)
         document["spec"].setdefault("rollout", {}).update(ROLLOUT)
         return yaml.safe_dump(document)
 
@@ -146,7 +140,7 @@ class Demo:
                     text, act = disturbances.pop(0)
                     say(f"meanwhile {text}")
                     act()
-            return stable.get("version") == "v2"
+            return stable.get("version") == "2"
 
         wait_until("promotion of v2", promoted, 180, self.explain)
         say("v2 is promoted")
@@ -169,8 +163,10 @@ class Demo:
         wait_until(f"rollback of {version}", rolled_back, 150, self.explain)
         rejected = (self.status("rejected") or [{}])[-1]
         self.versions.setdefault(version, rejected.get("revision", "?"))
-        if self.status("stable", "version") != "v2" or rejected.get("reason") not in reasons:
-            raise DemoError(f"{version} should be stopped with one of {reasons}; status says {rejected}. {self.explain()}")
+        if self.status("stable", "version") != "2" or rejected.get("reason") not in reasons:
+            raise DemoError(
+                f"{version} should be stopped with one of {reasons}; status says {rejected}. {self.explain()}"
+            )
         say(f"{version} was stopped: {rejected['reason']}: {rejected['message']}")
         tally = self.tally(version)
         self.outcomes.append((version, "rolled back", rejected["reason"], tally.requests, tally.failed))
@@ -197,7 +193,9 @@ class Demo:
         for row in self.outcomes:
             table.add_row(*map(str, row))
         names = {revision: version for version, revision in self.versions.items()}
-        traffic = Table("version", "revision", "requests", "failed", "right answers", title="Every answer of the stream")
+        traffic = Table(
+            "version", "revision", "requests", "failed", "right answers", title="Every answer of the stream"
+        )
         for revision, tally in sorted(tallies.items(), key=lambda item: names.get(item[0], "~")):
             share = f"{100 * tally.correct / max(tally.requests, 1):.1f} %"
             row = (names.get(revision, "?"), revision, str(tally.requests), str(tally.failed), share)
@@ -220,7 +218,9 @@ class Demo:
         def gone() -> bool:
             return not self.shell.json(f"kubectl get {kinds} {mine} -o json")["items"]
 
-        wait_until("removal of every child", gone, 60, lambda: self.shell.run(f"kubectl get {kinds} {mine}", quiet=True))
+        wait_until(
+            "removal of every child", gone, 60, lambda: self.shell.run(f"kubectl get {kinds} {mine}", quiet=True)
+        )
         self.shell.run("kubectl get mdep,deploy,hpa,pods")
         say("Nothing is left")
 

@@ -18,8 +18,8 @@ SAMPLES = ROOT / "models/digits/samples"
 
 def _sample() -> tuple[Path, int]:
     """An image and its label, which its name begins with."""
-    path = sorted(SAMPLES.glob("*.png"))[0]
-    return path, int(path.stem.split("-")[0].removeprefix("digit"))
+    path = min(SAMPLES.glob("*.png"))
+    return path, int(path.stem.split("_")[0])
 
 
 def _expect(style: str, answer: Any, label: int) -> None:
@@ -59,7 +59,10 @@ def _open_inference(client: httpx.Client, url: str, metadata: dict[str, Any], pi
     answer = client.post(f"/v2/models/{name}/infer", json=body).raise_for_status().json()
     _expect("OIP V2 REST (JSON)", _class_of(answer["outputs"][0]["data"]), label)
     host = url.removeprefix("http://")
-    for style, module in (("OIP V2 REST (binary, tritonclient)", triton_http), ("OIP V2 gRPC (tritonclient)", triton_grpc)):
+    for style, module in (
+        ("OIP V2 REST (binary, tritonclient)", triton_http),
+        ("OIP V2 gRPC (tritonclient)", triton_grpc),
+    ):
         triton = module.InferenceServerClient(host)
         request = module.InferInput(tensor["name"], shape, "FP32")
         request.set_data_from_numpy(data)

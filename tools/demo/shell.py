@@ -45,7 +45,14 @@ class Shell:
         if not quiet:
             print(f"$ {command}", flush=True)
         done = subprocess.run(
-            command, shell=True, cwd=ROOT, env=self.environment, input=stdin, capture_output=True, text=True, check=False
+            command,
+            shell=True,
+            cwd=ROOT,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if not quiet:
             sys.stdout.write(done.stdout)
