@@ -6,6 +6,7 @@ import io
 from types import SimpleNamespace
 
 import pytest
+
 from mlserve_cli.errors import CommandError
 from mlserve_cli.kubectl import Kubectl, _objects
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+
 from mlserve_cli.errors import CommandError
 from mlserve_cli.serving import payload, row, settled
 
