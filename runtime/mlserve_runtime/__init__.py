@@ -1,0 +1,1 @@
+"""The inference server: one process serves one revision of one model."""

@@ -1,0 +1,1 @@
+"""What computes: the only modules that import torch or onnxruntime, behind one small interface (base.Backend)."""

@@ -1,0 +1,1 @@
+"""Forming batches: a pure queue and cost model, the execution of one batch, and the asyncio shell around them."""

@@ -1,0 +1,260 @@
+"""The asyncio shell of the batch queue: starts the next pass the moment the model is free.
+
+Work-conserving and pull-based. Nothing waits for a timer while the model idles; a batch is formed as late as
+possible, when the worker can take it, so that everything the event loop has decoded until then is in it. The model
+runs on one worker thread: a forward pass never runs on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mlserve_runtime.batching.cost import CostModel
+from mlserve_runtime.batching.execution import Outcome, Run, execute
+from mlserve_runtime.batching.limits import LatencyTarget
+from mlserve_runtime.batching.queue import Answer, Batch, BatchQueue, Job
+from mlserve_runtime.errors import DeadlineExceededError, ModelFailedError, ServingError, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Who wants to hear of every pass (telemetry)."""
+
+    def batch_done(self, batch: Batch, outcome: Outcome) -> None:
+        """Called on the event loop after the answers of the batch were handed out."""
+
+
+@dataclass(slots=True)
+class _Task:
+    batch: Batch
+    done: Callable[[Batch, Outcome], None]
+
+
+class Worker:
+    """The thread that runs the model. A batch that kills the thread is answered, and the thread replaced."""
+
+    def __init__(self, run: Run, loop: asyncio.AbstractEventLoop, name: str = "model") -> None:
+        self._run = run
+        self._loop = loop
+        self._name = name
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._thread = self._start()
+        self.restarts = 0
+
+    def submit(self, task: _Task) -> None:
+        """Run a batch; `task.done` is called on the event loop."""
+        if not self._thread.is_alive():
+            self.restarts += 1
+            logger.error("the worker thread had ended; a new one takes over")
+            self._thread = self._start()
+        self._tasks.put(task)
+
+    def close(self) -> None:
+        """Let the thread end after what it has."""
+        self._tasks.put(None)
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._main, name=self._name, daemon=True)
+        thread.start()
+        return thread
+
+    def _main(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                outcome = execute(task.batch.slices, self._run)
+            except BaseException as error:  # SystemExit in a model must not leave its callers waiting
+                failed: list[Answer | ServingError] = [
+                    ModelFailedError(f"the worker ended: {type(error).__name__}") for _ in task.batch.slices
+                ]
+                self._answer(task, Outcome(results=failed))
+                raise
+            self._answer(task, outcome)
+            del task, outcome
+
+    def _answer(self, task: _Task, outcome: Outcome) -> None:
+        try:
+            self._loop.call_soon_threadsafe(task.done, task.batch, outcome)
+        except RuntimeError:
+            # The loop was closed while a pass ran: nobody waits for its answer any more.
+            logger.debug("a batch ended after the event loop")
+
+
+class Batcher:
+    """Queue, worker and the moments at which the first hands a batch to the second. Lives on the event loop."""
+
+    def __init__(
+        self,
+        run: Run,
+        batches: BatchQueue,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        max_delay: float = 0.0,
+        observer: Observer | None = None,
+        target: LatencyTarget | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.queue = batches
+        self.worker = Worker(run, loop)
+        self.arriving = 0
+        """Requests whose body is still being received; with a maximum delay a batch may wait for them."""
+        self.in_flight = 0
+        """Jobs accepted and not yet answered."""
+        self._observer = observer
+        self._target = target
+        self._loop = loop
+        self._max_delay = max_delay
+        self._clock = clock
+        self._busy = False
+        self._scheduled = False
+        self._running: Batch | None = None
+        self._waiting: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._expiry_at = float("inf")
+        self._closed = False
+
+    @property
+    def cost(self) -> CostModel:
+        """The fitted cost of a pass."""
+        return self.queue.cost
+
+    def submit(self, job: Job) -> None:
+        """Accept a job; `job.on_done` follows. Raises ServingError if it is refused (see BatchQueue.admit)."""
+        if self._closed:
+            raise UnavailableError("the server is draining", draining=True)
+        now = self._clock()
+        self.queue.admit(job, now)
+        self.in_flight += 1
+        if self._max_delay:
+            self.cost.arrived(now)
+        if job.deadline < self._expiry_at:
+            self._arm_expiry(job.deadline, now)
+        if not self._busy and not self._scheduled:
+            # Not at once: whatever else this turn of the loop decodes shares the pass.
+            self._scheduled = True
+            self._loop.call_soon(self._dispatch)
+
+    def cancel(self, job: Job) -> None:
+        """Drop a job whose client is gone; its `on_done` is not called."""
+        if not job.done:
+            self.queue.cancel(job)
+            self.in_flight -= 1
+
+    def close(self) -> None:
+        """Take nothing more; what is queued still runs."""
+        self._closed = True
+        if not self.in_flight:
+            self.worker.close()
+
+    def _dispatch(self) -> None:
+        self._scheduled = False
+        if self._busy:
+            return
+        now = self._clock()
+        if self._max_delay and self._wait_for_company(now):
+            return
+        batch = self.queue.take(now)
+        if batch is None:
+            return
+        self._busy = True
+        self._running = batch
+        self.worker.submit(_Task(batch, self._completed))
+
+    def _wait_for_company(self, now: float) -> bool:
+        """Whether to hold the batch back; if so, a timer is set. Bounded by the delay and by the deadlines' slack."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        oldest = self.queue.oldest()
+        if oldest is None or self.queue.full():
+            return False
+        if not (self.arriving or self.cost.waiting_pays(self.queue.rows)):
+            return False
+        deadline = self.queue.next_deadline() or now
+        slack = deadline - self.cost.pass_seconds(self.queue.max_rows)
+        until = min(oldest + self._max_delay, slack)
+        if until <= now:
+            return False
+        self._waiting = self._loop.call_later(until - now, self._dispatch)
+        return True
+
+    def _completed(self, batch: Batch, outcome: Outcome) -> None:
+        now = self._clock()
+        self._busy = False
+        self._running = None
+        if outcome.passes == 1:
+            self.cost.observe(batch.rows, outcome.seconds)
+            if self._target is not None:
+                self.queue.max_rows = self._target.adjust(batch.rows, outcome.seconds)
+        for piece, result in zip(batch.slices, outcome.results, strict=True):
+            job = piece.job
+            if job.done:
+                continue
+            if isinstance(result, ServingError):
+                job.error = result
+                self._finish(job, now)
+            elif piece.stop - piece.start == job.rows:
+                job.answers = [result]
+                self._finish(job, now)
+            elif _collect(job, result):
+                self._finish(job, now)
+        if self.queue.rows and not self._scheduled:
+            self._dispatch()
+        if self._observer is not None:
+            self._observer.batch_done(batch, outcome)
+        if self._closed and not self.in_flight:
+            self.worker.close()
+
+    def _finish(self, job: Job, now: float) -> None:
+        self.queue.cancel(job)  # slices of a failed job that still wait must not run
+        job.finished = now
+        self.in_flight -= 1
+        try:
+            job.on_done(job)
+        except Exception:
+            logger.exception("answering a request failed")
+
+    def _arm_expiry(self, deadline: float, now: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry_at = deadline
+        self._expiry = self._loop.call_later(max(0.0, deadline - now) + 0.001, self._expire)
+
+    def _expire(self) -> None:
+        """Answer what is late, queued or running; whatever the model still returns for it is dropped."""
+        now = self._clock()
+        self._expiry = None
+        self._expiry_at = float("inf")
+        late = self.queue.expire(now)
+        running = [piece.job for piece in self._running.slices if not piece.job.done] if self._running else []
+        for job in running:
+            if job.deadline <= now:
+                self.queue.cancel(job)
+                job.error = DeadlineExceededError(
+                    f"the model took longer than the request's {now - job.enqueued:.3f} s"
+                )
+                late.append(job)
+        for job in late:
+            job.finished = now
+            self.in_flight -= 1
+            job.on_done(job)
+        deadlines = [job.deadline for job in running if not job.done]
+        following = self.queue.next_deadline()
+        if following is not None:
+            deadlines.append(following)
+        if deadlines:
+            self._arm_expiry(min(deadlines), now)
+
+
+def _collect(job: Job, answer: Answer) -> bool:
+    """Keep the answer of one slice; True once the last has come and all stand in order."""
+    answers = job.answers = [*(job.answers or ()), answer]
+    answers.sort(key=lambda part: part.offset)
+    return sum(part.stop - part.start for part in answers) == job.rows

@@ -1,0 +1,73 @@
+"""A request and its answer, as the prediction path passes them on, whatever carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from mlserve_runtime.batching.queue import Job
+from mlserve_runtime.model import ServedModel
+from mlserve_runtime.processing import Tensors
+
+Headers: TypeAlias = Mapping[bytes, bytes]
+"""Lower-case names."""
+
+LaneName: TypeAlias = Literal["live", "mirror"]
+
+JSON = b"application/json"
+
+
+@dataclass(slots=True)
+class Reply:
+    """What goes back to a client."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A request whose values were read: what to run and how to write the answer."""
+
+    inputs: Tensors
+    encode: Callable[[ServedModel, Job], Reply]
+    timeout: float | None = None
+    """Seconds the client wants to wait."""
+    priority: int = 0
+    cacheable: bytes | None = None
+    """Distinguishes answers to the same inputs in the response cache (the options of the encoding)."""
+
+
+class Route(Protocol):
+    """One way to ask for a prediction. Instances are immutable and shared by all requests."""
+
+    name: str
+    """Label of metrics."""
+    error_body: Callable[[str], bytes]
+
+    def decode(self, call: Call, model: ServedModel) -> Prepared | Awaitable[Prepared]:
+        """Read the values. Raises ServingError. Awaitable where decoding must leave the event loop."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One request on the prediction path."""
+
+    route: Route
+    headers: Headers
+    body: bytes
+    reply: Callable[[Reply], None]
+    received: float
+    """Monotonic seconds when its last byte had come."""
+    version: str = ""
+    """Version in the URL, if any."""
+    query: bytes = b""
+    lane: LaneName | None = None
+    """The telemetry lane that judges it; None for what is no evidence."""
+    decoded: float = 0.0
+    job: Job | None = None
+    abandoned: bool = False
+    """The client is gone: nobody needs the answer."""

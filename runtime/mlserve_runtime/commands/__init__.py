@@ -1,0 +1,1 @@
+"""Subcommands of `mlserve-runtime`, one module each."""

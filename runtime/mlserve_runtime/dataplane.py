@@ -1,0 +1,192 @@
+"""From a call to its reply, whatever protocol it came by.
+
+Decode, queue, answer: the three steps every prediction takes, the places where it can be refused, and the counting
+of what became of it. Knows no sockets; protocols hand in calls and get replies back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable
+from enum import Enum
+from typing import Final
+
+from mlserve_core.wire import HEADER_DRAINING, HEADER_REVISION
+from mlserve_runtime.batching.batcher import Batcher
+from mlserve_runtime.batching.queue import Job
+from mlserve_runtime.calls import Call, Prepared, Reply
+from mlserve_runtime.errors import BadOutputError, CancelledError, OverloadedError, ServingError, UnavailableError
+from mlserve_runtime.model import ServedModel, first_bad_row
+from mlserve_runtime.settings import Settings
+from mlserve_runtime.telemetry.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+
+_DRAINING: Final = (HEADER_DRAINING.encode(), b"true")
+
+
+class Phase(Enum):
+    """Where the process is in its life."""
+
+    LOADING = "loading"
+    READY = "ready"
+    LEAVING = "leaving"
+    """Asked to go: not ready any more, but still answering until routers have heard of it."""
+    DRAINING = "draining"
+    """Refusing what is new, finishing what is in flight."""
+    FAILED = "failed"
+
+
+class DataPlane:
+    """The prediction path of one process. Lives on the event loop."""
+
+    def __init__(self, settings: Settings, recorder: Recorder) -> None:
+        self.settings = settings
+        self.recorder = recorder
+        self.phase = Phase.LOADING
+        self.model: ServedModel | None = None
+        self.batcher: Batcher | None = None
+        self.in_flight = 0
+        """Calls that were not answered yet."""
+        self.idle = asyncio.Event()
+        """Set while nothing is in flight."""
+        self.idle.set()
+        self.revision_header = (HEADER_REVISION.encode(), settings.revision.encode())
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests should be sent here."""
+        return self.phase is Phase.READY
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process was asked to go."""
+        return self.phase in {Phase.LEAVING, Phase.DRAINING}
+
+    def open(self, model: ServedModel, batcher: Batcher) -> None:
+        """The model is warm: answer from now on."""
+        self.model, self.batcher = model, batcher
+        if self.phase is Phase.LOADING:
+            self.phase = Phase.READY
+
+    def handle(self, call: Call) -> None:
+        """Begin a call; its `reply` is called exactly once, unless it is abandoned before."""
+        self.in_flight += 1
+        if self.in_flight == 1:
+            self.idle.clear()
+        try:
+            model, _ = self._serving()
+            call.lane = self.recorder.lanes.assign(call.headers)
+            prepared = call.route.decode(call, model)
+            if isinstance(prepared, Prepared):
+                self._submit(call, prepared)
+            else:
+                self._later(call, prepared)
+        except ServingError as error:
+            self._fail(call, error)
+        except Exception:
+            logger.exception("decoding a request failed")
+            self._fail(call, ServingError("internal error; the server's log has the details"))
+
+    def abandon(self, call: Call) -> None:
+        """The client is gone: stop working for it."""
+        if call.abandoned:
+            return
+        call.abandoned = True
+        if call.job is not None and not call.job.done and self.batcher is not None:
+            self.batcher.cancel(call.job)
+            self.recorder.failed(call, CancelledError("the client went away"), time.perf_counter())
+            self._ended()
+
+    def _serving(self) -> tuple[ServedModel, Batcher]:
+        if self.phase is Phase.DRAINING:
+            raise UnavailableError("the server is draining; another replica answers", draining=True)
+        if self.model is None or self.batcher is None:
+            raise UnavailableError("the model is still loading; try again in a moment")
+        return self.model, self.batcher
+
+    def _later(self, call: Call, decoding: Awaitable[Prepared]) -> None:
+        task = asyncio.ensure_future(self._decode(call, decoding))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _decode(self, call: Call, decoding: Awaitable[Prepared]) -> None:
+        try:
+            prepared = await decoding
+            if call.abandoned:
+                self._ended()
+                return
+            self._submit(call, prepared)
+        except ServingError as error:
+            self._fail(call, error)
+        except Exception:
+            logger.exception("decoding a request failed")
+            self._fail(call, ServingError("internal error; the server's log has the details"))
+
+    def _submit(self, call: Call, prepared: Prepared) -> None:
+        model, batcher = self._serving()
+        now = call.decoded = time.perf_counter()
+        inputs = prepared.inputs
+        timeout = self.settings.timeout if prepared.timeout is None else min(prepared.timeout, self.settings.timeout)
+
+        def done(job: Job) -> None:
+            self._done(call, prepared, job, model)
+
+        job = call.job = Job(
+            inputs=inputs,
+            rows=len(next(iter(inputs.values()))),
+            deadline=now + timeout,
+            on_done=done,
+            key=model.bucket(inputs),
+            priority=prepared.priority,
+            lane=call.lane,
+        )
+        batcher.submit(job)
+
+    def _done(self, call: Call, prepared: Prepared, job: Job, model: ServedModel) -> None:
+        if job.error is not None:
+            if job.error.__cause__ is not None:
+                logger.warning("the model failed on a request", exc_info=job.error.__cause__)
+            self._fail(call, job.error)
+            return
+        bad = first_bad_row(job.answers or ())
+        if bad is not None:
+            self._fail(call, BadOutputError(f"row {bad}: the model answered with NaN or infinity"))
+            return
+        try:
+            reply = prepared.encode(model, job)
+        except Exception:
+            logger.exception("encoding an answer failed")
+            self._fail(call, ServingError("internal error; the server's log has the details"))
+            return
+        self._send(call, reply)
+        self.recorder.answered(call, time.perf_counter())
+        self._ended()
+
+    def _fail(self, call: Call, error: ServingError) -> None:
+        headers: tuple[tuple[bytes, bytes], ...] = ()
+        if isinstance(error, OverloadedError):
+            headers = ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))),)
+        elif isinstance(error, UnavailableError):
+            headers = (_DRAINING, (b"retry-after", b"1")) if error.draining else ((b"retry-after", b"1"),)
+        self._send(call, Reply(error.status, call.route.error_body(str(error)), headers=headers))
+        self.recorder.failed(call, error, time.perf_counter())
+        self._ended()
+
+    @staticmethod
+    def _send(call: Call, reply: Reply) -> None:
+        if call.abandoned:
+            return
+        try:
+            call.reply(reply)
+        except Exception:
+            logger.exception("an answer could not be written")
+
+    def _ended(self) -> None:
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self.idle.set()

@@ -1,0 +1,172 @@
+"""A loaded model as everything else sees it: an artifact, its pipeline and a backend behind one call.
+
+`run` takes the raw tensors of a batch and returns a result per row: preprocessing, the forward pass, postprocessing
+and the check that what came out is an answer at all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mlserve_core.artifact import Artifact, ArtifactError, load_artifact
+from mlserve_core.processing import Encode
+from mlserve_runtime.backends.base import Backend, DeviceOptions, LoadError
+from mlserve_runtime.backends.loading import load_backend
+from mlserve_runtime.backends.threads import available_cpus
+from mlserve_runtime.batching.queue import Answer, Key
+from mlserve_runtime.errors import BadOutputError
+from mlserve_runtime.processing import DTYPES, Outcome, Pipeline, PipelineError, Predictions, Tensors, build_pipeline
+from mlserve_runtime.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ServedModel:
+    """One revision of one model, ready to run."""
+
+    name: str
+    version: str
+    revision: str
+    artifact: Artifact
+    pipeline: Pipeline
+    backend: Backend
+    loaded_seconds: float = 0.0
+    _fixed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._fixed = all(tensor.row_size is not None for tensor in self.artifact.spec.inputs)
+
+    def run(self, inputs: Tensors) -> Outcome:
+        """One pass over a batch of raw tensors; on the worker thread.
+
+        Raises:
+            BadOutputError: The model returned another number of rows than it was given.
+        """
+        prepared = self.pipeline.preprocess(inputs)
+        if prepared is inputs:
+            # A model may compute in place; the raw values belong to the request and to telemetry.
+            prepared = {name: np.array(array) for name, array in inputs.items()}
+        outputs = self.backend({name: _contiguous(array) for name, array in prepared.items()})
+        rows = len(next(iter(inputs.values())))
+        for name, array in outputs.items():
+            if array.ndim == 0 or array.shape[0] != rows:
+                raise BadOutputError(f"output {name!r} has shape {list(array.shape)} for {rows} rows of input")
+        return self.pipeline.postprocess(dict(outputs))
+
+    def bucket(self, inputs: Tensors) -> Key:
+        """What requests must share to run in one pass: the shapes of their rows, where those can vary."""
+        if self._fixed:
+            return None
+        return tuple(array.shape[1:] for array in inputs.values())
+
+    def warm_up(self, max_rows: int) -> None:
+        """Run every power of two up to `max_rows`, so that no request pays for a first time. Raises LoadError."""
+        sizes = [1]
+        while sizes[-1] < max_rows:
+            sizes.append(min(max_rows, sizes[-1] * 2))
+        row = self._warm_up_rows()
+        samples: dict[int, Tensors] = {}
+        try:
+            for size in sizes:
+                raw = {name: np.resize(array, (size, *array.shape[1:])) for name, array in row.items()}
+                prepared = self.pipeline.preprocess(raw)
+                samples[size] = {name: np.array(_contiguous(array)) for name, array in prepared.items()}
+            self.backend.tune(samples)
+            self.run({name: np.resize(array, (1, *array.shape[1:])) for name, array in row.items()})
+        except LoadError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in self.artifact.spec.inputs)
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise LoadError(f"the model does not run on its declared inputs ({shapes}): {first}") from error
+
+    def _warm_up_rows(self) -> Tensors:
+        path = self.artifact.warmup_path
+        if path is not None:
+            try:
+                payloads = json.loads(path.read_bytes())
+                rows = payloads["instances"] if isinstance(payloads, dict) else payloads
+                return self.pipeline.from_json_batch(rows)
+            except (ValueError, KeyError, TypeError) as error:
+                raise LoadError(f"warmup.json cannot be read: {error}; package the artifact again") from error
+        return synthetic_rows(self.artifact)
+
+
+def synthetic_rows(artifact: Artifact) -> Tensors:
+    """One row that fits the signature: ones, known categories, and 1 for sizes that vary."""
+    spec = artifact.spec
+    known = {
+        step.input or spec.inputs[0].name: step.categories[0] for step in spec.preprocessing if isinstance(step, Encode)
+    }
+    return {
+        tensor.name: np.full(
+            (1, *(1 if size == -1 else size for size in tensor.row_shape)),
+            known.get(tensor.name, "") if tensor.datatype == "BYTES" else 1,
+            dtype=DTYPES[tensor.datatype],
+        )
+        for tensor in spec.inputs
+    }
+
+
+def load_model(settings: Settings) -> ServedModel:
+    """Read, verify, load and warm up. Raises ArtifactError or LoadError; both texts say what to do."""
+    began = time.perf_counter()
+    artifact = load_artifact(settings.model_dir, settings.model_digest)
+    try:
+        pipeline = build_pipeline(artifact.spec)
+    except PipelineError as error:
+        raise ArtifactError(f"model.yaml: {error}") from error
+    options = DeviceOptions(settings.device, settings.threads or available_cpus(), settings.half_precision)
+    pinned = bool(settings.model_digest)
+    backend = load_backend(artifact, options, allow_code=settings.allow_code, pinned=pinned)
+    model = ServedModel(
+        name=settings.model_name or artifact.spec.name,
+        version=settings.model_version or artifact.spec.version,
+        revision=settings.revision,
+        artifact=artifact,
+        pipeline=pipeline,
+        backend=backend,
+    )
+    model.warm_up(settings.max_rows)
+    model.loaded_seconds = time.perf_counter() - began
+    return model
+
+
+def collect_outputs(answers: Sequence[Answer]) -> Tensors:
+    """The output tensors of a job; joined where it ran in several slices."""
+    parts = [{name: array[part.start : part.stop] for name, array in part.result.outputs.items()} for part in answers]
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def collect_predictions(answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """The predictions of a job as JSON objects, one per row; empty where the model has none."""
+    rows: list[dict[str, Any]] = []
+    for part in answers:
+        predictions: Predictions | None = part.result.predictions
+        if predictions is not None:
+            rows.extend(predictions[part.start : part.stop].rows())
+    return rows
+
+
+def first_bad_row(answers: Sequence[Answer]) -> int | None:
+    """The first row of a job whose outputs hold NaN or infinity."""
+    for part in answers:
+        finite = part.result.finite
+        for row in range(part.start, part.stop):
+            if not finite[row]:
+                return part.offset + row - part.start
+    return None
+
+
+def _contiguous(array: Any) -> Any:
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)

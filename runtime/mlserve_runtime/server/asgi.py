@@ -1,0 +1,118 @@
+"""The ASGI front: predictions go straight to the data plane, everything else to the FastAPI application.
+
+No framework object is built for a prediction. Bodies are bounded while they arrive, chunked ones too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+from mlserve_runtime.calls import Call, Reply, Route
+from mlserve_runtime.dataplane import DataPlane
+from mlserve_runtime.errors import ServingError
+from mlserve_runtime.server.bodies import compress_for, decompress, too_large
+from mlserve_runtime.server.routes import RouteTable
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class ClientGoneError(Exception):
+    """The connection ended before the body did."""
+
+
+class Front:
+    """The ASGI application of the public port."""
+
+    def __init__(self, plane: DataPlane, routes: RouteTable, application: Callable[[], Application]) -> None:
+        self.plane = plane
+        self.routes = routes
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            route = self.routes.find(scope["raw_path"])
+            if route is not None:
+                await self._predict(route, scope, receive, send)
+                return
+        await self._application()(scope, receive, self._stamped(send))
+
+    async def _predict(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def reply(answer: Reply) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        try:
+            body = await self._read(headers, receive)
+        except ServingError as error:
+            refused = Reply(error.status, route.error_body(str(error)), headers=((b"connection", b"close"),))
+            await self._respond(refused, headers, send)
+            return
+        except ClientGoneError:
+            return
+        call = Call(route=route, headers=headers, body=body, reply=reply, received=time.perf_counter())
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            self.plane.handle(call)
+            await asyncio.wait({answered, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if answered.done():
+                await self._respond(answered.result(), headers, send)
+            else:
+                self.plane.abandon(call)
+        finally:
+            gone.cancel()
+
+    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        limit = self.plane.settings.max_body_bytes
+        if int(headers.get(b"content-length", b"0")) > limit:
+            raise too_large(limit)
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise too_large(limit)
+            parts.append(part)
+            more = message.get("more_body", False)
+        return decompress(b"".join(parts), headers.get(b"content-encoding", b""), limit)
+
+    async def _respond(self, reply: Reply, asked: dict[bytes, bytes], send: Send) -> None:
+        body, encoding = compress_for(asked.get(b"accept-encoding", b""), reply.body)
+        headers = [
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(body)),
+            self.plane.revision_header,
+            *reply.headers,
+        ]
+        if encoding:
+            headers.append((b"content-encoding", encoding))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _stamped(self, send: Send) -> Send:
+        """Every answer names the revision that gave it."""
+
+        async def stamped(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), self.plane.revision_header]
+            await send(message)
+
+        return stamped
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,213 @@
+"""The life of the serving process: bind, load, answer, drain, exit.
+
+Ports are bound before anything heavy is imported, so that probes get an honest answer (alive, not ready) from the
+first moment; torch is imported and the model loaded and warmed up on a thread meanwhile. Only then is it ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, Final
+
+import uvicorn
+
+from mlserve_core.artifact import ArtifactError
+from mlserve_runtime.backends.base import LoadError
+from mlserve_runtime.batching.batcher import Batcher
+from mlserve_runtime.batching.cost import CostModel
+from mlserve_runtime.batching.limits import LatencyTarget
+from mlserve_runtime.batching.queue import BatchQueue
+from mlserve_runtime.dataplane import DataPlane, Phase
+from mlserve_runtime.model import ServedModel, load_model
+from mlserve_runtime.server.asgi import Application, Front
+from mlserve_runtime.server.drain import Drainer, serve_drain_socket
+from mlserve_runtime.server.management import build_management
+from mlserve_runtime.server.routes import build_routes
+from mlserve_runtime.settings import Settings
+from mlserve_runtime.telemetry.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+
+_COMPARISON_POLL_SECONDS: Final = 1.0
+_KEEP_ALIVE_SECONDS: Final = 75
+
+
+class EmbeddedServer(uvicorn.Server):
+    """uvicorn without its signal handlers: the process decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        """Leave signals alone."""
+        yield
+
+
+class Process:
+    """One serving process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.started = time.time()
+        self.recorder = Recorder(settings)
+        self.plane = DataPlane(settings, self.recorder)
+        self.drainer = Drainer(self.plane)
+        self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self.front = Front(self.plane, build_routes(settings, self.decoders), self._application)
+        self._stop = asyncio.Event()
+        self._failure = ""
+        self._servers: list[EmbeddedServer] = []
+        self._background: list[asyncio.Task[None]] = []
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        await self._listen(self.front, self.settings.http_port)
+        await self._listen(build_management(self.plane), self.settings.management_port)
+        drain_socket = await serve_drain_socket(self.settings.drain_socket, self.drainer, self.settings.drain_delay)
+        self._start(self._load)
+        self._start(self._watch_loop)
+        await self._stop.wait()
+        status = await self._leave()
+        drain_socket.close()
+        self.settings.drain_socket.unlink(missing_ok=True)
+        return status
+
+    def _start(self, body: Callable[[], Awaitable[None]]) -> None:
+        self._background.append(asyncio.ensure_future(body()))
+
+    async def _listen(self, application: Any, port: int) -> None:
+        config = uvicorn.Config(
+            application,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        )
+        listener = bind(self.settings.host, port)
+        server = EmbeddedServer(config)
+        self._servers.append(server)
+        self._background.append(asyncio.ensure_future(server.serve(sockets=[listener])))
+        host, number = listener.getsockname()[:2]
+        logger.info("listening on %s:%d", host, number)
+
+    async def _load(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            model = await loop.run_in_executor(self.decoders, load_model, self.settings)
+            await loop.run_in_executor(self.decoders, self._application)
+        except (LoadError, ArtifactError) as error:
+            reason = getattr(error, "reason", "ModelLoadFailed")
+            self._fail(f"{reason}: {error}")
+            return
+        except Exception as error:
+            logger.exception("loading the model failed")
+            self._fail(f"ModelLoadFailed: {type(error).__name__}: {error}")
+            return
+        self._open(model)
+
+    def _open(self, model: ServedModel) -> None:
+        settings = self.settings
+        target = settings.latency_target_millis
+        batcher = Batcher(
+            model.run,
+            BatchQueue(max_rows=settings.max_rows, queue_rows=settings.queue_rows, cost=CostModel()),
+            loop=asyncio.get_running_loop(),
+            max_delay=settings.max_delay_micros / 1e6,
+            observer=self.recorder,
+            target=LatencyTarget(target / 1000, settings.max_rows) if target else None,
+        )
+        self.recorder.model_loaded(model)
+        self.front.routes = build_routes(settings, self.decoders, model)
+        # Everything alive now lives as long as the process; looking through it again and again only costs time.
+        gc.collect()
+        gc.freeze()
+        self.plane.open(model, batcher)
+        logger.info("ready", extra={"modelVersion": model.version, "loadSeconds": round(model.loaded_seconds, 3)})
+
+    def _fail(self, message: str) -> None:
+        logger.error("%s", message)
+        self._failure = message
+        self.plane.phase = Phase.FAILED
+        self._stop.set()
+
+    async def _leave(self) -> int:
+        if self._failure:
+            write_termination_message(self.settings, self._failure)
+            drained = True
+        else:
+            drained = await self.drainer.drain(delay=0)
+        for server in self._servers:
+            server.should_exit = True
+            server.config.timeout_graceful_shutdown = 2
+        _, pending = await asyncio.wait(self._background, timeout=3) if self._servers else (set(), set())
+        for task in pending:
+            task.cancel()
+        if self.plane.batcher is not None:
+            self.plane.batcher.close()
+        self.decoders.shutdown(wait=False, cancel_futures=True)
+        return 0 if drained and not self._failure else 1
+
+    async def _watch_loop(self) -> None:
+        """Measure how late the loop wakes, and look for a changed comparison."""
+        loop = asyncio.get_running_loop()
+        while not self._stop.is_set():
+            due = loop.time() + _COMPARISON_POLL_SECONDS
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _COMPARISON_POLL_SECONDS)
+            self.recorder.metrics.loop_lag = max(0.0, loop.time() - due)
+            self.recorder.poll_comparison()
+
+    def _application(self) -> Application:
+        return _build_app(self.plane, self.started)
+
+
+@cache
+def _build_app(plane: DataPlane, started: float) -> Application:
+    """FastAPI takes a third of a second to import: not before it is asked for, or the model is loaded."""
+    from mlserve_runtime.server.app import build_app
+
+    return build_app(plane, started)  # type: ignore[return-value]
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening TCP socket."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.setblocking(False)
+    return listener
+
+
+def write_termination_message(settings: Settings, message: str) -> None:
+    """Leave the reason where the kubelet looks for it."""
+    try:
+        settings.termination_log.write_text(message[:4096], encoding="utf-8")
+    except OSError as error:
+        logger.warning("the termination message cannot be written: %s", error)
+
+
+def serve(settings: Settings) -> int:
+    """Run the server in this process; the exit status."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    return await Process(settings).run()

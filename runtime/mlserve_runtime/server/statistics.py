@@ -1,0 +1,82 @@
+"""Live statistics for people (`/stats`, the page) and for Triton's clients (`/v2/models/M/stats`)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from mlserve_runtime.dataplane import DataPlane
+from mlserve_runtime.model import ServedModel
+
+
+def live_statistics(plane: DataPlane, started: float) -> dict[str, Any]:
+    """Counts since the process began; latencies are upper bounds of histogram buckets, in milliseconds."""
+    metrics = plane.recorder.metrics
+    answered = sum(count for (_, status), count in metrics.requests.items() if status == 200)
+    total = sum(metrics.requests.values())
+    uptime = max(time.time() - started, 1e-3)
+    batches = metrics.batch_rows.count
+    return {
+        "model": plane.model.name if plane.model else plane.settings.model_name,
+        "version": plane.model.version if plane.model else plane.settings.model_version,
+        "revision": plane.settings.revision,
+        "phase": plane.phase.value,
+        "uptimeSeconds": round(uptime, 1),
+        "requests": total,
+        "predictions": answered,
+        "rows": int(metrics.batch_rows.sum),
+        "errors": total - answered,
+        "errorsByReason": dict(metrics.rejected),
+        "requestsByRoute": {f"{route} {status}": count for (route, status), count in metrics.requests.items()},
+        "requestsPerSecond": round(total / uptime, 2),
+        "latencyMillis": _millis(metrics.latency),
+        "phasesMillis": {name: _millis(histogram) for name, histogram in metrics.phases.items()},
+        "batches": batches,
+        "meanBatchRows": round(metrics.batch_rows.sum / batches, 2) if batches else 0.0,
+        "inFlight": plane.in_flight,
+        "queueRows": plane.batcher.queue.rows if plane.batcher else 0,
+    }
+
+
+def _millis(histogram: Any) -> dict[str, float]:
+    count = histogram.count
+    return {
+        "mean": round(histogram.sum / count * 1e3, 3) if count else 0.0,
+        "p50": histogram.quantile(0.5) * 1e3,
+        "p95": histogram.quantile(0.95) * 1e3,
+        "p99": histogram.quantile(0.99) * 1e3,
+    }
+
+
+def triton_statistics(plane: DataPlane, model: ServedModel) -> dict[str, Any]:
+    """The shape perf_analyzer and tritonclient read: counts and cumulative nanoseconds."""
+    metrics = plane.recorder.metrics
+    answered = sum(count for (_, status), count in metrics.requests.items() if status == 200)
+    failed = sum(metrics.requests.values()) - answered
+
+    def duration(count: int, seconds: float) -> dict[str, int]:
+        return {"count": count, "ns": int(seconds * 1e9)}
+
+    phases = metrics.phases
+    return {
+        "model_stats": [
+            {
+                "name": model.name,
+                "version": model.version,
+                "last_inference": int(time.time() * 1000) if answered else 0,
+                "inference_count": int(metrics.batch_rows.sum),
+                "execution_count": metrics.batch_rows.count,
+                "inference_stats": {
+                    "success": duration(answered, sum(phase.sum for phase in phases.values())),
+                    "fail": duration(failed, 0.0),
+                    "queue": duration(answered, phases["queue"].sum),
+                    "compute_input": duration(answered, phases["parse"].sum),
+                    "compute_infer": duration(answered, phases["forward"].sum),
+                    "compute_output": duration(answered, phases["encode"].sum),
+                    "cache_hit": duration(metrics.cache_hits, 0.0),
+                    "cache_miss": duration(metrics.cache_misses, 0.0),
+                },
+                "batch_stats": [],
+            }
+        ]
+    }

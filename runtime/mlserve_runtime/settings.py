@@ -1,0 +1,122 @@
+"""Settings of the server: read once from the environment the operator sets, overridden by flags, then immutable."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from mlserve_core import wire
+
+ENV_TERMINATION_LOG: Final = "MLSERVE_TERMINATION_LOG"
+ENV_PREFIX: Final = "MLSERVE_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything `mlserve-runtime serve` can be told. Times are seconds unless the name says otherwise."""
+
+    host: str = "0.0.0.0"
+    http_port: int = wire.HTTP_PORT
+    grpc_port: int = wire.GRPC_PORT
+    """-1 serves no gRPC."""
+    management_port: int = wire.MANAGEMENT_PORT
+    model_dir: Path = Path(wire.MODEL_DIR)
+    model_name: str = ""
+    """Name in URLs; empty takes the artifact's."""
+    model_version: str = ""
+    model_digest: str = ""
+    allow_code: bool = False
+    """Load formats that run code of the artifact (TorchScript, pt2) without a pinned digest."""
+    revision: str = "local"
+    pod: str = ""
+    pod_uid: str = ""
+    namespace: str = ""
+    device: str = "cpu"
+    half_precision: bool = False
+    """CUDA only: compute in float16."""
+    threads: int = 0
+    """Intra-op threads; 0 takes the cgroup's CPU quota."""
+    max_rows: int = 64
+    """Rows of one forward pass."""
+    max_delay_micros: int = 0
+    """How long a batch may wait for company; 0 never waits."""
+    queue_rows: int = 4096
+    timeout_millis: int = 10_000
+    latency_target_millis: int = 0
+    """Batches grow and shrink to keep the forward pass under this; 0 leaves them at max_rows."""
+    max_body_bytes: int = 64 * 1024 * 1024
+    max_simple_batch: int = 32
+    """Rows of one /predict/batch."""
+    decode_threads: int = 2
+    response_cache_entries: int = 0
+    """Answers remembered by content; 0 remembers none."""
+    payload_log: str = ""
+    """File for sampled payloads (JSON lines); empty logs none."""
+    payload_sample_per_mille: int = 10
+    payload_redact: tuple[str, ...] = ()
+    """Names of features and tensors whose values never reach the payload log."""
+    comparison_dir: Path = Path(wire.COMPARISON_DIR)
+    feedback_keys_dir: Path = Path(wire.FEEDBACK_KEYS_DIR)
+    drain_socket: Path = Path("/tmp/mlserve-drain.sock")  # noqa: S108 - the one writable path of the container
+    drain_delay: float = 2.0
+    """After `drain`, requests are still answered this long: endpoints and routers need a moment to hear of it."""
+    grace: float = 25.0
+    """Longest wait for what is in flight once the process ends."""
+    watch: bool = False
+    """Reload the artifact in place when it changes (for use without Kubernetes)."""
+    log_level: str = "info"
+    termination_log: Path = Path("/dev/termination-log")
+    boot_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def timeout(self) -> float:
+        """Deadline of a request that sets none."""
+        return self.timeout_millis / 1000
+
+
+_FIXED: Final = {
+    "host": wire.ENV_BIND_HOST,
+    "pod": wire.ENV_POD_NAME,
+    "model_digest": wire.ENV_MODEL_DIGEST,
+}
+
+
+def env_name(name: str) -> str:
+    """The environment variable of a setting: `max_rows` is read from MLSERVE_MAX_ROWS."""
+    return _FIXED.get(name, ENV_PREFIX + name.upper())
+
+
+def read_settings(environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
+    """Settings from the environment, then from `overrides` that are not None.
+
+    Raises:
+        ValueError: A value cannot be read; the text names the variable.
+    """
+    defaults = Settings()
+    values: dict[str, Any] = {}
+    for name in Settings.__slots__:
+        text = environment.get(env_name(name), "")
+        if text:
+            values[name] = _parse(env_name(name), text, getattr(defaults, name))
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    settings = replace(defaults, **values)
+    if "drain_socket" not in values and settings.pod_uid:
+        # Pods of a local cluster share one file system.
+        settings = replace(settings, drain_socket=Path(f"/tmp/mlserve-drain-{settings.pod_uid}.sock"))  # noqa: S108
+    return settings
+
+
+def _parse(name: str, text: str, default: Any) -> Any:
+    kind = type(default)
+    try:
+        if kind is bool:
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+        if kind is tuple:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        return kind(text)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{name}={text!r} is no {'true or false' if kind is bool else kind.__name__}") from error

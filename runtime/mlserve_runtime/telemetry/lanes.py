@@ -1,0 +1,140 @@
+"""Which requests are evidence, and what is counted of them.
+
+Live requests are judged; mirrored ones (Envoy appends `-shadow` to their host) are counted apart; previews are
+counted nowhere. Where the router names the independent unit a request belongs to, only the unit's first request of
+a rollout is judged: one busy user is one observation, not thousands.
+
+Counters are plain integers bumped on the event loop, a fraction of a microsecond each; everything that needs arrays
+happens once per batch.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from mlserve_core.wire import (
+    HEADER_PREVIEW,
+    HEADER_UNIT,
+    LATENCY_EDGES_MICROS,
+    MIRROR_HOST_SUFFIX,
+    LaneCounts,
+    latency_bucket,
+)
+from mlserve_runtime.calls import Headers, LaneName
+from mlserve_runtime.errors import ServingError
+
+_PREVIEW: Final = HEADER_PREVIEW.encode()
+_UNIT: Final = HEADER_UNIT.encode()
+_SUFFIX: Final = MIRROR_HOST_SUFFIX.encode()
+_MAX_UNITS: Final = 100_000
+
+
+class Lane:
+    """Counters of one kind of request."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.rows = 0
+        self.client_errors = 0
+        self.rejected = 0
+        self.server_errors = 0
+        self.timeouts = 0
+        self.bad_outputs = 0
+        self.latency = [0] * (len(LATENCY_EDGES_MICROS) + 1)
+        self.latency_sum_micros = 0
+        self.queue = [0] * (len(LATENCY_EDGES_MICROS) + 1)
+
+    def answered(self, rows: int, latency_micros: float, queue_micros: float) -> None:
+        """A prediction was given."""
+        self.requests += 1
+        self.rows += rows
+        self.latency[latency_bucket(latency_micros)] += 1
+        self.latency_sum_micros += int(latency_micros)
+        self.queue[latency_bucket(queue_micros)] += 1
+
+    def failed(self, error: ServingError, latency_micros: float) -> None:
+        """A request got no prediction. Draining and cancelled ones are not held against anybody."""
+        status = error.status
+        if status in {499, 503}:
+            return
+        self.requests += 1
+        if status == 429:
+            self.rejected += 1
+        elif status < 500:
+            self.client_errors += 1
+        else:
+            if status == 504:
+                self.timeouts += 1
+            else:
+                self.server_errors += 1
+            if error.reason == "bad_output":
+                self.bad_outputs += 1
+            self.latency[latency_bucket(latency_micros)] += 1
+            self.latency_sum_micros += int(latency_micros)
+
+    def counts(self) -> LaneCounts:
+        """A snapshot without profiles and feedback."""
+        return LaneCounts(
+            requests=self.requests,
+            rows=self.rows,
+            client_errors=self.client_errors,
+            rejected=self.rejected,
+            server_errors=self.server_errors,
+            timeouts=self.timeouts,
+            bad_outputs=self.bad_outputs,
+            latency=list(self.latency),
+            latency_sum_micros=self.latency_sum_micros,
+            queue=list(self.queue),
+        )
+
+
+class Units:
+    """The units already judged in this rollout; memory is bounded by forgetting the oldest."""
+
+    def __init__(self, limit: int = _MAX_UNITS) -> None:
+        self._limit = limit
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+
+    def first(self, unit: bytes) -> bool:
+        """Whether this is the first request of a unit since the last reset."""
+        if unit in self._seen:
+            self._seen.move_to_end(unit)
+            return False
+        self._seen[unit] = None
+        if len(self._seen) > self._limit:
+            self._seen.popitem(last=False)
+        return True
+
+    def reset(self) -> None:
+        """A new rollout begins."""
+        self._seen.clear()
+
+
+def is_mirrored(host: bytes) -> bool:
+    """Whether Envoy mirrored a request to this host: `name-shadow` or `name-shadow:port`."""
+    return host.partition(b":")[0].endswith(_SUFFIX)
+
+
+class Lanes:
+    """The live and the mirror lane, and the rule that assigns requests to them."""
+
+    def __init__(self) -> None:
+        self.live = Lane()
+        self.mirror = Lane()
+        self.units = Units()
+
+    def assign(self, headers: Headers) -> LaneName | None:
+        """The lane that judges a request; None for previews and for units that were judged before."""
+        if _PREVIEW in headers:
+            return None
+        if is_mirrored(headers.get(b"host", b"")):
+            return "mirror"
+        unit = headers.get(_UNIT)
+        if unit is not None and not self.units.first(unit[:256]):
+            return None
+        return "live"
+
+    def of(self, name: LaneName) -> Lane:
+        """The counters of a lane."""
+        return self.live if name == "live" else self.mirror

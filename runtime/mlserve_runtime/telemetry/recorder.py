@@ -1,0 +1,154 @@
+"""Everything counted in one place, and the snapshot the operator pulls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from mlserve_core.wire import FeedbackCounts, TelemetrySnapshot
+from mlserve_runtime.batching.execution import Outcome
+from mlserve_runtime.batching.queue import Batch
+from mlserve_runtime.calls import Call, LaneName
+from mlserve_runtime.errors import ServingError
+from mlserve_runtime.model import ServedModel
+from mlserve_runtime.settings import Settings
+from mlserve_runtime.telemetry.histogram import Histogram
+from mlserve_runtime.telemetry.lanes import Lanes
+from mlserve_runtime.telemetry.profiles import ComparisonFile, LaneProfiles, read_profile
+
+LANE_NAMES: Final[tuple[LaneName, ...]] = ("live", "mirror")
+PHASES: Final = ("parse", "queue", "forward", "encode")
+
+
+@dataclass(slots=True)
+class ServerMetrics:
+    """What people watch; exported by telemetry.metrics."""
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """By route and status."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Requests without a prediction, by reason."""
+    phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram.seconds() for phase in PHASES})
+    latency: Histogram = field(default_factory=lambda: Histogram.seconds())
+    batch_rows: Histogram = field(default_factory=lambda: Histogram.rows())
+    batch_seconds: Histogram = field(default_factory=lambda: Histogram.seconds())
+    confidence: Histogram = field(default_factory=lambda: Histogram.fractions())
+    cache_hits: int = 0
+    cache_misses: int = 0
+    loop_lag: float = 0.0
+
+
+class Recorder:
+    """Owned by the event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.lanes = Lanes()
+        self.metrics = ServerMetrics()
+        self.feedback: dict[LaneName, FeedbackCounts] = {}
+        self._profiles: dict[LaneName, LaneProfiles] = {}
+        self._comparison = ComparisonFile(settings.comparison_dir)
+        self._rollout = ""
+        self._sequence = 0
+
+    def model_loaded(self, model: ServedModel) -> None:
+        """Count on the model's own profile from now on."""
+        own = read_profile(model.artifact.profile_path)
+        self._profiles = {name: LaneProfiles(own, model.pipeline) for name in LANE_NAMES}
+        self._comparison = ComparisonFile(self.settings.comparison_dir)
+        self.poll_comparison()
+
+    def poll_comparison(self) -> None:
+        """Look whether the operator has changed what to compare with; a new rollout judges every unit anew."""
+        changed, comparison = self._comparison.poll()
+        if not changed:
+            return
+        for profiles in self._profiles.values():
+            profiles.compare(comparison)
+        rollout = comparison.rollout if comparison else ""
+        if rollout != self._rollout:
+            self._rollout = rollout
+            self.lanes.units.reset()
+
+    def answered(self, call: Call, now: float) -> None:
+        """A prediction was sent."""
+        job = call.job
+        if job is None:
+            return
+        latency = now - call.received
+        queue = job.started - job.enqueued
+        metrics = self.metrics
+        metrics.requests[call.route.name, 200] += 1
+        phases = metrics.phases
+        phases["parse"].observe(call.decoded - call.received)
+        phases["queue"].observe(queue)
+        phases["forward"].observe(job.finished - job.started)
+        phases["encode"].observe(now - job.finished)
+        metrics.latency.observe(latency)
+        if call.lane is not None:
+            self.lanes.of(call.lane).answered(job.rows, latency * 1e6, queue * 1e6)
+
+    def failed(self, call: Call, error: ServingError, now: float) -> None:
+        """A request was answered with an error."""
+        latency = now - call.received
+        self.metrics.requests[call.route.name, error.status] += 1
+        self.metrics.rejected[error.reason] += 1
+        self.metrics.latency.observe(latency)
+        if call.lane is not None:
+            self.lanes.of(call.lane).failed(error, latency * 1e6)
+
+    def batch_done(self, batch: Batch, outcome: Outcome) -> None:
+        """Count the rows of a pass; see batcher.Observer."""
+        self.metrics.batch_rows.observe(batch.rows)
+        self.metrics.batch_seconds.observe(outcome.seconds)
+        if outcome.result is None:
+            return
+        predictions = outcome.result.predictions
+        if predictions is not None and predictions.confidence is not None:
+            self.metrics.confidence.observe_many(predictions.confidence)
+        lanes = [piece.job.lane for piece in batch.slices]
+        first = lanes[0]
+        if lanes.count(first) == len(lanes):
+            if first is not None and self._profiles:
+                self._profiles[first].update(outcome.inputs, predictions)
+            return
+        for name, profiles in self._profiles.items():
+            start = 0
+            rows: list[int] = []
+            for piece, lane in zip(batch.slices, lanes, strict=True):
+                if lane == name:
+                    rows.extend(range(start, start + piece.rows))
+                start += piece.rows
+            if rows:
+                inputs = {key: array[rows] for key, array in outcome.inputs.items()}
+                # Predictions slices by anything that indexes an array.
+                profiles.update(inputs, predictions[rows] if predictions is not None else None)
+
+    def snapshot(
+        self, model: ServedModel | None, *, ready: bool, draining: bool, in_flight: int, queue_rows: int
+    ) -> TelemetrySnapshot:
+        """The counters since boot, for `GET /telemetry`."""
+        self._sequence += 1
+        settings = self.settings
+        lanes = {}
+        for name in LANE_NAMES:
+            own, comparison = self._profiles[name].counts() if self._profiles else (None, None)
+            extra = {"own": own, "comparison": comparison, "feedback": self.feedback.get(name, FeedbackCounts())}
+            lanes[name] = self.lanes.of(name).counts().model_copy(update=extra)
+        return TelemetrySnapshot(
+            name=model.name if model else settings.model_name,
+            revision=settings.revision,
+            version=model.version if model else settings.model_version,
+            model_digest=model.artifact.digest if model else settings.model_digest,
+            pod=settings.pod,
+            pod_uid=settings.pod_uid,
+            boot_id=settings.boot_id,
+            sequence=self._sequence,
+            ready=ready,
+            draining=draining,
+            in_flight=in_flight,
+            queue_rows=queue_rows,
+            live=lanes["live"],
+            mirror=lanes["mirror"],
+        )
