@@ -165,7 +165,7 @@ def write_artifact(directory: Path, document: dict[str, Any], model: nn.Module, 
     weights.chmod(0o644)
     (directory / "model.yaml").write_text(yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=110))
     rows = [{"features": sample.ravel().tolist()} for sample in samples]
-    (directory / "warmup.json").write_text(json.dumps({"rows": rows}) + "\n")
+    (directory / "warmup.json").write_text(json.dumps({"instances": rows}) + "\n")
     return write_manifest(directory).digest
 
 

@@ -1,0 +1,118 @@
+"""Where artifacts lie, behind one small interface: a directory with a listing, or a single archive.
+
+Only what a URI needs is imported, since this runs in an init container while a pod waits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from mlserve_core.model_spec import check_relative_path
+from mlserve_runtime.artifacts.errors import FetchError
+from mlserve_runtime.artifacts.policy import ENV_FILE_ROOT, FetchPolicy
+from mlserve_runtime.artifacts.progress import Progress
+from mlserve_runtime.artifacts.uris import ModelUri, huggingface_base
+
+ENV_TOKEN: Final = "MLSERVE_FETCH_TOKEN"  # noqa: S105  a name, no secret
+"""Bearer token for https:// URIs; sent to that host only."""
+_CHUNK: Final = 1024 * 1024
+
+
+class MissingFileError(FetchError):
+    """The store answers, but has no such file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a directory."""
+
+    path: str
+    size: int
+
+
+class Source(Protocol):
+    """A directory or a single file of a store."""
+
+    def listing(self) -> list[RemoteFile] | None:
+        """All files below the URI; None where the store cannot list."""
+
+    def download(self, path: str, target: Path, limit: int, progress: Progress) -> None:
+        """Bring one file (`""`: the URI itself) to `target`; never more than `limit` bytes.
+
+        Raises MissingFileError, FetchError, or TransientFetchError once retries are used up.
+        """
+
+
+def open_source(uri: ModelUri, policy: FetchPolicy, environment: Mapping[str, str] = os.environ) -> Source:
+    """The source of a URI that has something to fetch. Raises FetchError where the policy forbids it."""
+    policy.check_scheme(uri.scheme)
+    if uri.scheme == "file":
+        return LocalSource(resolve_local(uri, environment))
+    if uri.scheme in {"s3", "gs"}:
+        from mlserve_runtime.artifacts.object_stores import ObjectStoreSource
+
+        return ObjectStoreSource(uri, policy, environment)
+    from mlserve_runtime.artifacts.http_source import HttpSource
+
+    if uri.scheme == "hf":
+        endpoint = environment.get("HF_ENDPOINT") or "https://huggingface.co"
+        return HttpSource(huggingface_base(uri, endpoint), policy, token=environment.get("HF_TOKEN", ""))
+    return HttpSource(uri.text, policy, token=environment.get(ENV_TOKEN, ""))
+
+
+def resolve_local(uri: ModelUri, environment: Mapping[str, str] = os.environ) -> Path:
+    """The path of a file:// URI: below MLSERVE_FILE_ROOT when that is set, and never outside of it."""
+    root = Path(environment.get(ENV_FILE_ROOT) or "/").resolve()
+    path = (root / uri.path).resolve()
+    if not path.is_relative_to(root):
+        raise FetchError(f"{uri.shown} leads out of {ENV_FILE_ROOT} by a link; put the files themselves there")
+    if not path.exists():
+        below = f" (below {ENV_FILE_ROOT}={root})" if root != Path("/") else ""
+        raise MissingFileError(f"{uri.shown} does not exist on this node{below}; check spec.model.uri")
+    return path
+
+
+class LocalSource:
+    """A directory or archive of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def listing(self) -> list[RemoteFile] | None:
+        """Regular files; hidden ones are left out, links are refused."""
+        if not self._path.is_dir():
+            raise FetchError(
+                f"{self._path.name} is a file; name the artifact's directory, or a .tar.gz or .zip archive"
+            )
+        files = []
+        for root, folders, names in os.walk(self._path):
+            folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+            for name in names:
+                path = Path(root, name)
+                if name.startswith("."):
+                    continue
+                relative = path.relative_to(self._path).as_posix()
+                if not path.is_file() or path.is_symlink():
+                    raise FetchError(f"{relative} is a link or special file; an artifact holds the files themselves")
+                files.append(RemoteFile(relative, path.stat().st_size))
+        return files
+
+    def download(self, path: str, target: Path, limit: int, progress: Progress) -> None:
+        """Copy."""
+        source = self._path / check_relative_path(path) if path else self._path
+        if not source.is_file():
+            raise MissingFileError(f"{path or source.name} does not exist")
+        if not source.resolve().is_relative_to(self._path):
+            raise FetchError(f"{path} is a link that leads out of the artifact; put the file itself there")
+        with source.open("rb") as reader, target.open("wb") as writer:
+            copied = 0
+            while chunk := reader.read(_CHUNK):
+                copied += len(chunk)
+                if copied > limit:
+                    raise FetchError(f"{path or source.name} has more than {limit} bytes")
+                writer.write(chunk)
+                progress.advance(len(chunk))
