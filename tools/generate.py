@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = (
     "mlserve_core.api.generate",
     "mlserve_operator.rbac",
+    "chart",
+    "grafana",
 )
 
 

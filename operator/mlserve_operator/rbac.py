@@ -2,13 +2,12 @@
 
 A permission that is missing shows only in somebody's cluster, and one too many never shows at all. So the rules
 are neither written by hand nor copied between chart and manifests: this table holds them with the reason for each,
-`python -m mlserve_operator.rbac` prints them as the chart's file, and the integration tests run the operator under
+`make generate` writes them as the chart's file, and the integration tests run the operator under
 exactly these rules with an API server that enforces them. This module imports no other part of the operator.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -96,11 +95,16 @@ SECTIONS: Final = {
 
 def render() -> str:
     """The table as the chart's `files/rbac.yaml`, each rule under the reason for it."""
-    lines = ["# Written by `python -m mlserve_operator.rbac`; the table is operator/mlserve_operator/rbac.py."]
+    lines = ["# Written by `make generate`; the table is operator/mlserve_operator/rbac.py."]
     for section, permissions in SECTIONS.items():
         lines.append(f"{section}:")
         lines.extend(_render_rules(permissions))
     return "\n".join(lines) + "\n"
+
+
+def generated_files() -> dict[str, str]:
+    """The generated file by its path below the root."""
+    return {"charts/mlserve/files/rbac.yaml": render()}
 
 
 def _render_rules(permissions: Iterable[Permission]) -> Iterator[str]:
@@ -108,7 +112,3 @@ def _render_rules(permissions: Iterable[Permission]) -> Iterator[str]:
         yield f"  # {permission.why}"
         text = yaml.safe_dump([permission.as_rule()], default_flow_style=None, sort_keys=False, width=120)
         yield from (f"  {line}" for line in text.splitlines())
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render())

@@ -109,7 +109,7 @@ def test_lint_is_strictly_clean(helm):
 
 
 def test_generated_files_are_up_to_date():
-    subprocess.run([sys.executable, str(ROOT / "tools" / "generate_chart.py"), "--check"], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, str(ROOT / "tools" / "generate.py"), "--check"], check=True, cwd=ROOT)
 
 
 def test_oldest_version_is_what_the_chart_declares():

@@ -1,23 +1,18 @@
-"""Writes what the chart repeats of other files, so that no two places can disagree.
+"""What the chart repeats of other files, so that no two places can disagree.
 
-The CustomResourceDefinition comes from crds/, the rules from the operator's table, the version from pyproject.toml
-and the table of values in README.md from the `# --` comments of values.yaml. `--check` writes nothing and fails
-when something is out of date.
+The CustomResourceDefinition comes from crds/, the version from pyproject.toml and the table of values in README.md from
+the `# --` comments of values.yaml. (The rules come from the operator's own table, mlserve_operator.rbac.)
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-
-from mlserve_operator import rbac
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,38 +70,9 @@ def readme() -> str:
     return template.replace("{{ version }}", version()).replace("{{ values }}", "\n".join(rows))
 
 
-def generated() -> dict[Path, str]:
-    """Every generated file of the chart with the content it should have."""
-    files = {
-        CHART / "Chart.yaml": chart_yaml(),
-        CHART / "files" / "rbac.yaml": rbac.render(),
-        CHART / "README.md": readme(),
-    }
+def generated_files() -> dict[str, str]:
+    """Every generated file of the chart by its path below the root, with the content it should have."""
+    files = {"charts/mlserve/Chart.yaml": chart_yaml(), "charts/mlserve/README.md": readme()}
     for crd in sorted((ROOT / "crds").glob("*.yaml")):
-        files[CHART / "files" / "crds" / crd.name] = crd.read_text()
+        files[f"charts/mlserve/files/crds/{crd.name}"] = crd.read_text()
     return files
-
-
-def stale() -> list[Path]:
-    """Files whose content is not what it should be."""
-    return [path for path, text in generated().items() if not path.exists() or path.read_text() != text]
-
-
-def main() -> None:
-    """Write the files, or tell which are out of date."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is out of date")
-    outdated = stale()
-    if parser.parse_args().check:
-        if outdated:
-            sys.exit("out of date (run `make generate`): " + ", ".join(str(p.relative_to(ROOT)) for p in outdated))
-        return
-    files = generated()
-    for path in outdated:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(files[path])
-        print(f"wrote {path.relative_to(ROOT)}")
-
-
-if __name__ == "__main__":
-    main()
