@@ -170,6 +170,17 @@ class Pipeline:
         flat = {name: array.reshape(len(array), -1) for name, array in raw.items()}
         return {name: flat[tensor.name][:, index] for name, (tensor, index) in self._columns.items()}
 
+    def sample_rows(self, count: int) -> Tensors:
+        """Made-up rows that fit the signature: zeros, known categories, 1 for sizes that vary."""
+        encoders = [step for step in self.spec.preprocessing if isinstance(step, Encode)]
+        known = {step.input or self.spec.inputs[0].name: step.categories[0] for step in encoders}
+        raw: Tensors = {}
+        for tensor in self.spec.inputs:
+            value: Any = known.get(tensor.name, "") if tensor.datatype == "BYTES" else 0
+            shape = (count, *(1 if size == -1 else size for size in tensor.row_shape))
+            raw[tensor.name] = np.full(shape, value, dtype=DTYPES[tensor.datatype])
+        return raw
+
     # --- helpers ---------------------------------------------------------------------------------------------------
 
     def _row(self, name: str, value: Any) -> Array:
@@ -211,19 +222,12 @@ class Pipeline:
         """Run the steps on two made-up rows, so that a step that cannot work fails at load and not at a request."""
         if any(tensor.row_size is None for tensor in self.spec.inputs):
             return
-        known = {step.input or self.spec.inputs[0].name: step.categories[0] for step in self._encoders()}
-        raw: Tensors = {}
-        for tensor in self.spec.inputs:
-            value: Any = known.get(tensor.name, "") if tensor.datatype == "BYTES" else 0
-            raw[tensor.name] = np.full((2, *tensor.row_shape), value, dtype=DTYPES[tensor.datatype])
+        raw = self.sample_rows(2)
         try:
             self.preprocess(raw)
         except (InputError, ValueError, TypeError, KeyError) as error:
             steps = ", ".join(step.op for step in self.spec.preprocessing)
             raise PipelineError(f"preprocessing ({steps}) does not fit the inputs: {error}") from error
-
-    def _encoders(self) -> list[Encode]:
-        return [step for step in self.spec.preprocessing if isinstance(step, Encode)]
 
 
 def _listed(names: Sequence[str]) -> str:
