@@ -1,0 +1,1 @@
+"""The operator: turns ModelDeployments into served models and keeps every new version safe."""

@@ -1,0 +1,97 @@
+"""What the watches told, by key: a reconcile reads here and lists nothing.
+
+Answers to the operator's own writes are put in as well, so the next reconcile sees them before the watch has
+brought them. An event that is older than what is known is dropped; resource versions are compared as numbers
+where both are numbers (which Kubernetes promises since 1.35 and has always held for etcd).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlserve_core.wire import LABEL_INSTANCE, LABEL_MODELDEPLOYMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Object = dict[str, Any]
+Name = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass
+class Index:
+    """Objects by kind, namespace and name, and children by the ModelDeployment or router they belong to."""
+
+    _objects: dict[tuple[str, str, str], Object] = field(default_factory=dict)
+    _by_model: dict[Name, set[tuple[str, str, str]]] = field(default_factory=lambda: defaultdict(set))
+    _by_instance: dict[Name, set[tuple[str, str, str]]] = field(default_factory=lambda: defaultdict(set))
+    _by_kind: dict[str, set[tuple[str, str, str]]] = field(default_factory=lambda: defaultdict(set))
+
+    def put(self, body: Object) -> bool:
+        """Remember an object. Returns False if something newer is known already."""
+        key = _key(body)
+        known = self._objects.get(key)
+        if known is not None and _older(body, known):
+            return False
+        if known is not None:
+            self._unlink(key, known)
+        self._objects[key] = body
+        self._by_kind[key[0]].add(key)
+        for group, name in self._groups(body):
+            group[name].add(key)
+        return True
+
+    def drop(self, body: Object) -> None:
+        """Forget an object, unless another one took its name in the meantime."""
+        key = _key(body)
+        known = self._objects.get(key)
+        if known is None or known["metadata"].get("uid") != body["metadata"].get("uid"):
+            return
+        self._unlink(key, known)
+        del self._objects[key]
+
+    def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        """An object, or None."""
+        return self._objects.get((kind, namespace, name))
+
+    def of_kind(self, kind: str, namespace: str = "") -> Iterator[Object]:
+        """All objects of a kind, by name."""
+        for key in sorted(self._by_kind[kind]):
+            if namespace in ("", key[1]):
+                yield self._objects[key]
+
+    def of_model(self, kind: str, namespace: str, name: str) -> list[Object]:
+        """Objects of a kind that carry the label of a ModelDeployment, by name."""
+        return [self._objects[key] for key in sorted(self._by_model[namespace, name]) if key[0] == kind]
+
+    def of_instance(self, kind: str, namespace: str, instance: str) -> list[Object]:
+        """Objects of a kind with that `app.kubernetes.io/instance`, by name; routers are found by it."""
+        return [self._objects[key] for key in sorted(self._by_instance[namespace, instance]) if key[0] == kind]
+
+    def _groups(self, body: Object) -> Iterator[tuple[dict[Name, set[tuple[str, str, str]]], Name]]:
+        metadata = body["metadata"]
+        labels = metadata.get("labels") or {}
+        for group, label in ((self._by_model, LABEL_MODELDEPLOYMENT), (self._by_instance, LABEL_INSTANCE)):
+            if label in labels:
+                yield group, (metadata.get("namespace", ""), labels[label])
+
+    def _unlink(self, key: tuple[str, str, str], body: Object) -> None:
+        self._by_kind[key[0]].discard(key)
+        for group, name in self._groups(body):
+            group[name].discard(key)
+            if not group[name]:
+                del group[name]
+
+
+def _key(body: Object) -> tuple[str, str, str]:
+    return body["kind"], body["metadata"].get("namespace", ""), body["metadata"]["name"]
+
+
+def _older(body: Object, known: Object) -> bool:
+    if body["metadata"].get("uid") != known["metadata"].get("uid"):
+        return False
+    new, old = (str(item["metadata"].get("resourceVersion", "")) for item in (body, known))
+    return new.isdigit() and old.isdigit() and int(new) < int(old)

@@ -1,0 +1,129 @@
+"""Upstream clusters of the router: for each revision one for HTTP, one for gRPC and one for feedback.
+
+DNS answers are cached for tens of seconds on a real cluster, so membership alone is too slow to notice a pod that
+goes: readiness is asked for every second, and a pod keeps serving while it drains. There is no outlier ejection: it
+would take the canary's bad pods out and hide the evidence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from mlserve_core import wire
+
+if TYPE_CHECKING:
+    from mlserve_operator.rollout.state import Route
+
+Object = dict[str, Any]
+
+_TYPE: Final = "type.googleapis.com/envoy."
+_PROTOCOL_OPTIONS: Final = _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions"
+UPSTREAM_IDLE_SECONDS: Final = 4
+"""Shorter than the runtime keeps an idle connection, so that the router never writes on one that just closed."""
+
+
+def http_cluster(revision: str) -> str:
+    """Cluster of a revision's HTTP port; its name is the revision's, as in Envoy's statistics."""
+    return revision
+
+
+def grpc_cluster(revision: str) -> str:
+    """Cluster of a revision's gRPC port."""
+    return f"{revision}|grpc"
+
+
+def feedback_cluster(revision: str) -> str:
+    """Cluster on which one prediction id always meets the same pod."""
+    return f"{revision}|feedback"
+
+
+def revisions_of(route: Route) -> list[str]:
+    """Every revision the router must know, by name."""
+    return sorted({*route.weights, *filter(None, (route.mirror, route.preview))})
+
+
+def of_revision(revision: str, namespace: str, cluster_domain: str, dns_resolver: str) -> list[Object]:
+    """The clusters of one revision."""
+    host = f"{revision}.{namespace}.svc.{cluster_domain}"
+
+    def cluster(name: str, port: int, policy: str, options: Object, interval: int) -> Object:
+        return {
+            "name": name,
+            "connect_timeout": "1s",
+            "cluster_type": _strict_dns(dns_resolver),
+            "lb_policy": policy,
+            "ignore_health_on_host_removal": True,
+            "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "ignore_new_hosts_until_first_hc": True},
+            "health_checks": [_readiness(host, interval)],
+            "circuit_breakers": _LIMITS,
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": _PROTOCOL_OPTIONS,
+                    "common_http_protocol_options": {"idle_timeout": f"{UPSTREAM_IDLE_SECONDS}s"},
+                    "explicit_http_config": options,
+                }
+            },
+            "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [_endpoint(host, port)]}]},
+        }
+
+    http, http2 = {"http_protocol_options": {}}, {"http2_protocol_options": {}}
+    return [
+        cluster(http_cluster(revision), wire.HTTP_PORT, "LEAST_REQUEST", http, 1),
+        cluster(grpc_cluster(revision), wire.GRPC_PORT, "LEAST_REQUEST", http2, 1),
+        cluster(feedback_cluster(revision), wire.HTTP_PORT, "RING_HASH", http, 5),
+    ]
+
+
+_LIMITS: Final[Object] = {
+    # The runtime refuses load it cannot bear, with 429 and Retry-After; a limit here would answer 503 before it.
+    "thresholds": [
+        {
+            "max_connections": 65_536,
+            "max_pending_requests": 65_536,
+            "max_requests": 65_536,
+            "retry_budget": {"budget_percent": {"value": 20.0}, "min_retry_concurrency": 16},
+        }
+    ]
+}
+
+
+def _endpoint(host: str, port: int) -> Object:
+    return {
+        "endpoint": {
+            "address": {"socket_address": {"address": host, "port_value": port}},
+            "health_check_config": {"port_value": wire.MANAGEMENT_PORT},
+        }
+    }
+
+
+def _readiness(host: str, interval: int) -> Object:
+    return {
+        "timeout": "1s",
+        "interval": f"{interval}s",
+        "no_traffic_interval": f"{interval}s",
+        "no_traffic_healthy_interval": f"{interval}s",
+        "unhealthy_interval": "0.5s",
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        "http_health_check": {"path": wire.PATH_READYZ, "host": host},
+    }
+
+
+def _strict_dns(dns_resolver: str) -> Object:
+    options: Object = {
+        "@type": _TYPE + "extensions.clusters.dns.v3.DnsCluster",
+        "dns_lookup_family": "V4_PREFERRED",
+        "dns_refresh_rate": "1s",
+        "dns_failure_refresh_rate": {"base_interval": "0.5s", "max_interval": "2s"},
+    }
+    if dns_resolver:
+        host, _, port = dns_resolver.rpartition(":")
+        options["typed_dns_resolver_config"] = {
+            "name": "envoy.network.dns_resolver.cares",
+            "typed_config": {
+                "@type": _TYPE + "extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+                "resolvers": [{"socket_address": {"address": host, "port_value": int(port)}}],
+                "dns_resolver_options": {"no_default_search_domain": True},
+            },
+        }
+    return {"name": "envoy.clusters.dns", "typed_config": options}

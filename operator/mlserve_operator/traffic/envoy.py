@@ -1,0 +1,223 @@
+"""The router's configuration: which Envoy does what, as plain data.
+
+The bootstrap is passed in the container's arguments and never changes. Listeners, routes and clusters are files of a
+ConfigMap volume that Envoy watches *as a directory*: a kubelet updates such a volume by swapping a symbolic link, and
+a watch on a path alone never sees that. Files name each other by relative paths; the container's working directory
+is the volume.
+
+All routes are *one* route configuration, so one file and one atomic update, and the management port's answer in it
+tells what the router really runs. Which virtual host a request belongs to follows from the listener it came in by,
+not from its Host header (users reach a front door by any name): each listener says so in a header of its own.
+
+Only routes change when weights change, so a new weight closes no connection. A revision joins the clusters (weight
+0) before it gets a request, and leaves them after its last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from mlserve_core import wire
+
+from mlserve_operator.traffic import clusters, routes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlserve_operator.rollout.state import Route
+
+Object = dict[str, Any]
+
+ADMIN_PORT: Final = 9901
+CONFIG_DIR: Final = "/etc/mlserve/router"
+FIRST_LISTENER_PORT: Final = 10_000
+LAST_LISTENER_PORT: Final = 19_999
+
+LISTENERS_FILE: Final = "listeners.json"
+ROUTES_FILE: Final = "routes.json"
+CLUSTERS_FILE: Final = "clusters.json"
+
+MANAGEMENT: Final = "management!"
+"""Virtual host of the management listener; no ModelDeployment can have that name."""
+
+_TYPE: Final = "type.googleapis.com/envoy."
+_HTTP_CONNECTION_MANAGER: Final = (
+    _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+)
+_ROUTER_FILTER: Final = {
+    "name": "envoy.filters.http.router",
+    "typed_config": {"@type": _TYPE + "extensions.filters.http.router.v3.Router"},
+}
+_ADMIN_CLUSTER: Final = "admin"
+_JSON_ERRORS: Final[Object] = {
+    # Answers of the router itself look like those of the runtime.
+    "local_reply_config": {"body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}}
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One ModelDeployment as its router sees it.
+
+    Attributes:
+        name: the ModelDeployment.
+        namespace: its namespace.
+        port: its listener on every router pod.
+        route: how requests are split.
+        timeout_seconds: longest time of a request.
+        sticky_header: requests with equal values of it stay with one revision; empty: none.
+    """
+
+    name: str
+    namespace: str
+    port: int
+    route: Route
+    timeout_seconds: int = 30
+    sticky_header: str = ""
+
+
+def bootstrap() -> Object:
+    """Envoy's start-up configuration: the management listener, and where everything else is read."""
+    return {
+        "admin": {"address": _address("127.0.0.1", ADMIN_PORT)},
+        "dynamic_resources": {"lds_config": _file(LISTENERS_FILE), "cds_config": _file(CLUSTERS_FILE)},
+        "static_resources": {
+            "listeners": [_listener(MANAGEMENT, wire.MANAGEMENT_PORT, _connections(MANAGEMENT))],
+            "clusters": [_admin_cluster()],
+        },
+        # No histogram of anybody's is read from Envoy; per-endpoint statistics would cost memory for nothing.
+        "stats_config": {"stats_tags": [], "use_all_default_tags": True},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": _TYPE
+                        + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": 50_000,
+                    },
+                }
+            ]
+        },
+    }
+
+
+def files(entries: Sequence[Entry], *, cluster_domain: str, dns_resolver: str = "") -> dict[str, str]:
+    """The files of a router by name.
+
+    Args:
+        entries: every ModelDeployment of the router.
+        cluster_domain: DNS domain of the cluster.
+        dns_resolver: `host:port` of a DNS server, or empty for the pod's own.
+    """
+    entries = sorted(entries, key=lambda entry: entry.name)
+    listeners = [
+        {"@type": _TYPE + "config.listener.v3.Listener", **_listener(entry.name, entry.port, _connections(entry.name))}
+        for entry in entries
+    ]
+    upstreams = [
+        {"@type": _TYPE + "config.cluster.v3.Cluster", **cluster}
+        for entry in entries
+        for revision in clusters.revisions_of(entry.route)
+        for cluster in clusters.of_revision(revision, entry.namespace, cluster_domain, dns_resolver)
+    ]
+    hosts = [routes.of_model(entry) for entry in entries]
+    version = digest([listeners, hosts, upstreams])
+    table = routes.table([*hosts, routes.of_management(MANAGEMENT, version, entries, _ADMIN_CLUSTER)])
+    return {
+        LISTENERS_FILE: _discovery(version, listeners),
+        ROUTES_FILE: _discovery(version, [{"@type": _TYPE + "config.route.v3.RouteConfiguration", **table}]),
+        CLUSTERS_FILE: _discovery(version, upstreams),
+    }
+
+
+def version_of(content: dict[str, str]) -> str:
+    """The version that a router answers once it runs these files."""
+    return str(json.loads(content[ROUTES_FILE])["version_info"])
+
+
+def digest(value: Any) -> str:
+    """Short hash of JSON data, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def free_port(taken: set[int]) -> int:
+    """The lowest listener port that no other ModelDeployment of the router has.
+
+    Raises:
+        ValueError: there are none left.
+    """
+    for port in range(FIRST_LISTENER_PORT, LAST_LISTENER_PORT + 1):
+        if port not in taken:
+            return port
+    raise ValueError("the namespace's router has no listener port left: use traffic.router.scope Dedicated")
+
+
+def _discovery(version: str, resources: Sequence[Object]) -> str:
+    return json.dumps({"version_info": version, "resources": resources}, separators=(",", ":"))
+
+
+def _file(name: str) -> Object:
+    source = {"path": name, "watched_directory": {"path": "."}}
+    return {"resource_api_version": "V3", "path_config_source": source}
+
+
+def _address(host: str, port: int) -> Object:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _listener(name: str, port: int, connections: Object) -> Object:
+    return {
+        "name": name,
+        "address": _address("0.0.0.0", port),
+        "per_connection_buffer_limit_bytes": 1_048_576,
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": {"@type": _HTTP_CONNECTION_MANAGER, **connections},
+                    }
+                ]
+            }
+        ],
+    }
+
+
+def _connections(name: str) -> Object:
+    own_name = {"header": {"key": routes.LISTENER_HEADER, "value": name}}
+    mutation = {"append": {**own_name, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+    return {
+        "stat_prefix": name.rstrip("!"),
+        "codec_type": "AUTO",
+        "rds": {"route_config_name": routes.TABLE, "config_source": _file(ROUTES_FILE)},
+        "early_header_mutation_extensions": [
+            {
+                "name": "envoy.http.early_header_mutation.header_mutation",
+                "typed_config": {
+                    "@type": _TYPE + "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                    "mutations": [mutation],
+                },
+            }
+        ],
+        "http_filters": [_ROUTER_FILTER],
+        "use_remote_address": True,
+        "stream_idle_timeout": "3600s",  # bounded by the timeout of the route
+        "request_headers_timeout": "30s",
+        "common_http_protocol_options": {"idle_timeout": "3600s"},
+        **({} if name == MANAGEMENT else _JSON_ERRORS),
+    }
+
+
+def _admin_cluster() -> Object:
+    endpoint = {"endpoint": {"address": _address("127.0.0.1", ADMIN_PORT)}}
+    return {
+        "name": _ADMIN_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": _ADMIN_CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }

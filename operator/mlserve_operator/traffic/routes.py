@@ -1,0 +1,176 @@
+"""Route tables of the router: the split between revisions, and what the management port answers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from mlserve_core import wire
+
+from mlserve_operator.traffic.clusters import feedback_cluster, grpc_cluster, http_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mlserve_operator.rollout.state import Route
+    from mlserve_operator.traffic.envoy import Entry
+
+Object = dict[str, Any]
+
+TABLE: Final = "routes"
+LISTENER_HEADER: Final = "x-mlserve-listener"
+"""Set by each listener to its own name, whatever the client sent; selects the virtual host."""
+_TOTAL: Final = 100
+_RETRIES: Final[Object] = {
+    # Only what cannot have been answered: no connection, a stream refused or cut off, a pod that drains. Attempts
+    # are counted per revision, so a retry on another pod never hides the failure from the analysis.
+    "retry_on": "connect-failure,refused-stream,reset,retriable-headers",
+    "retriable_headers": [{"name": wire.HEADER_DRAINING, "string_match": {"exact": "true"}}],
+    "num_retries": 1,
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+            },
+        }
+    ],
+    "host_selection_retry_max_attempts": 3,
+    "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+}
+
+
+def table(hosts: Sequence[Object]) -> Object:
+    """The route configuration that all listeners share."""
+    answer = max((len(json.dumps(host).encode()) for host in hosts), default=0)
+    return {
+        "name": TABLE,
+        "vhost_header": LISTENER_HEADER,
+        "max_direct_response_body_size_bytes": max(answer, 4096),
+        "request_headers_to_remove": [LISTENER_HEADER],
+        "validate_clusters": False,
+        "virtual_hosts": list(hosts),
+    }
+
+
+def of_model(entry: Entry) -> Object:
+    """The virtual host of a ModelDeployment.
+
+    First match wins: preview by header, feedback, gRPC, everything else. Without a route (nothing serves yet) every
+    request is answered 503.
+    """
+    routes = _model_routes(entry) if entry.route.weights else [_nothing_serves(entry.name)]
+    return {"name": entry.name, "domains": [entry.name], "routes": routes, **_unit_header(entry)}
+
+
+def of_management(name: str, version: str, entries: Sequence[Entry], admin_cluster: str) -> Object:
+    """The virtual host of the management listener; read-only.
+
+    `/config-hash` answers the routes that this very table holds, so a router that answers them runs them.
+    """
+    answer = {
+        "hash": version,
+        "routes": {entry.name: entry.route.model_dump(mode="json", by_alias=True) for entry in entries},
+    }
+    body = json.dumps(answer, sort_keys=True, separators=(",", ":"))
+
+    def admin(path: str, target: str) -> Object:
+        is_get = {"name": ":method", "string_match": {"exact": "GET"}}
+        action = {"cluster": admin_cluster, "prefix_rewrite": target}
+        return {"match": {"path": path, "headers": [is_get]}, "route": action}
+
+    routes = [
+        {"match": {"path": wire.PATH_CONFIG_HASH}, "direct_response": _answer(200, body)},
+        {"match": {"path": wire.PATH_LIVEZ}, "direct_response": _answer(200, "ok")},
+        admin(wire.PATH_READYZ, "/ready"),
+        admin(wire.PATH_METRICS, "/stats/prometheus"),
+        admin("/stats", "/stats"),
+    ]
+    return {"name": name, "domains": [name], "routes": routes}
+
+
+def _model_routes(entry: Entry) -> list[Object]:
+    route = entry.route
+    table = []
+    if route.preview:
+        preview = {"name": wire.HEADER_PREVIEW, "string_match": {"exact": "canary"}}
+        for is_grpc, cluster in ((True, grpc_cluster), (False, http_cluster)):
+            table.append(_forward(entry, [preview], is_grpc, _one(route.preview, cluster)))
+    table += _feedback(entry)
+    for is_grpc, cluster in ((True, grpc_cluster), (False, http_cluster)):
+        action = {**_split(entry, cluster), **_mirror(route, cluster)}
+        table.append(_forward(entry, [], is_grpc, action))
+    return table
+
+
+def _forward(entry: Entry, headers: list[Object], is_grpc: bool, action: Object) -> Object:
+    match: Object = {"prefix": "/", "grpc": {}} if is_grpc else {"prefix": "/"}
+    if headers:
+        match["headers"] = headers
+    return {"match": match, "route": {**action, "timeout": f"{entry.timeout_seconds}s", "retry_policy": _RETRIES}}
+
+
+def _one(revision: str, cluster: Callable[[str], str]) -> Object:
+    return {"weighted_clusters": {"clusters": [_share(revision, cluster, _TOTAL)]}}
+
+
+def _split(entry: Entry, cluster: Callable[[str], str]) -> Object:
+    shares = [_share(revision, cluster, weight) for revision, weight in sorted(entry.route.weights.items())]
+    weighted: Object = {"clusters": shares}
+    if not entry.sticky_header:
+        return {"weighted_clusters": weighted}
+    policy = {"header": {"header_name": entry.sticky_header.lower()}}
+    return {"weighted_clusters": {**weighted, "use_hash_policy": True}, "hash_policy": [policy]}
+
+
+def _share(revision: str, cluster: Callable[[str], str], weight: int) -> Object:
+    header = {"key": wire.HEADER_REVISION, "value": revision}
+    return {
+        "name": cluster(revision),
+        "weight": weight,
+        # The runtime says it itself; this is for answers the router gives in its place.
+        "response_headers_to_add": [{"header": header, "append_action": "ADD_IF_ABSENT"}],
+    }
+
+
+def _mirror(route: Route, cluster: Callable[[str], str]) -> Object:
+    if not route.mirror:
+        return {}
+    fraction = {"default_value": {"numerator": route.mirror_percent, "denominator": "HUNDRED"}}
+    return {"request_mirror_policies": [{"cluster": cluster(route.mirror), "runtime_fraction": fraction}]}
+
+
+def _feedback(entry: Entry) -> list[Object]:
+    """Feedback goes to the revision it is about where the client says which, and there always to the same pod."""
+    by_id = [{"header": {"header_name": wire.HEADER_PREDICTION_ID}}]
+
+    def route(revision: str, headers: list[Object]) -> Object:
+        match: Object = {"path": "/feedback", **({"headers": headers} if headers else {})}
+        action = {"cluster": feedback_cluster(revision), "hash_policy": by_id, "timeout": f"{entry.timeout_seconds}s"}
+        return {"match": match, "route": action}
+
+    weights = entry.route.weights
+    largest = max(sorted(weights), key=lambda revision: weights[revision])
+    named = [
+        route(revision, [{"name": wire.HEADER_REVISION, "string_match": {"exact": revision}}])
+        for revision in sorted(weights)
+    ]
+    return [*named, route(largest, [])]
+
+
+def _unit_header(entry: Entry) -> Object:
+    """Only the router says what an independent unit is; a client's own header is removed."""
+    remove = {"request_headers_to_remove": [wire.HEADER_UNIT]}
+    if not entry.sticky_header:
+        return remove
+    unit = {"header": {"key": wire.HEADER_UNIT, "value": f"%REQ({entry.sticky_header.lower()})%"}}
+    return {**remove, "request_headers_to_add": [{**unit, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]}
+
+
+def _nothing_serves(name: str) -> Object:
+    text = f"no version of {name} is ready yet; see `kubectl describe mdep {name}`"
+    return {"match": {"prefix": "/"}, "direct_response": _answer(503, text)}
+
+
+def _answer(status: int, body: str) -> Object:
+    return {"status": status, "body": {"inline_string": body}}
