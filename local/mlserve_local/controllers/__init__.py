@@ -1,0 +1,1 @@
+"""The few controllers of Kubernetes that serving a model needs, each a client of the API."""
