@@ -48,4 +48,6 @@ class DriftResult(BaseModel):
     window_end: float = 0.0
     rows: int = 0
     features: tuple[FeatureDrift, ...] = Field(default_factory=tuple)
+    performance_drifted: bool = False
+    """Labels say that fewer predictions are right than in the reference."""
     message: str = ""

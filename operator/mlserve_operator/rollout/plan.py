@@ -40,22 +40,45 @@ def full_size(state: RolloutState, observation: Observation) -> int:
     return min(max(running, spec.autoscaling.min_replicas), spec.autoscaling.max_replicas)
 
 
+def weights(state: RolloutState, spec: ModelDeploymentSpec) -> tuple[int, ...]:
+    """Every weight of the plan, 100 last."""
+    return (*(step.weight for step in steps(state, spec) if step.weight < 100), 100)
+
+
+def next_step(state: RolloutState) -> int:
+    """Index of the step after the present one; past the end when only the promotion is left."""
+    return 0 if state.step is None else state.step + 1
+
+
 def next_weight(state: RolloutState, spec: ModelDeploymentSpec) -> int:
     """The weight after the present one; 100 once the steps are over."""
-    plan = steps(state, spec)
-    index = 0 if state.step is None else state.step + 1
+    plan, index = steps(state, spec), next_step(state)
     if state.promoting or index >= len(plan):
         return 100
     return plan[index].weight
 
 
-def canary_size(state: RolloutState, observation: Observation, weight: int) -> int:
-    """Pods a canary needs for a weight: its share of stable's size, at least one.
+def is_shadowing(state: RolloutState, spec: ModelDeploymentSpec) -> bool:
+    """Whether the mirrored part of a Shadow rollout is under way or still to come."""
+    shadow = spec.rollout.strategy is Strategy.SHADOW and spec.traffic.mode is not TrafficMode.DIRECT
+    return shadow and not state.shadowed and state.step is None and not state.promoting and not state.immediate
 
-    A share of 25 % of 10 pods needs 3; the last step before 100 % needs all of them.
+
+def canary_size(state: RolloutState, observation: Observation) -> int:
+    """Pods the canary needs for the share it has, or is about to get: that part of stable's size, at least one.
+
+    A share of 25 % of 10 pods needs 3; before it takes everything it needs all of them.
     """
+    spec = observation.spec
+    if state.stable is None:
+        return base_size(spec)
+    share = max(state.weight, state.mirror_percent)
+    if state.phase is not Phase.ROLLING_BACK:
+        if is_shadowing(state, spec):
+            share = max(share, spec.rollout.shadow_percent)
+        elif state.promoting or state.climbing or state.step is None:
+            share = max(share, next_weight(state, spec))
     full = full_size(state, observation)
-    share = max(weight, state.mirror_percent)
     return min(full, max(1, math.ceil(full * share / 100)))
 
 
@@ -73,24 +96,7 @@ def revisions(state: RolloutState, observation: Observation) -> tuple[RevisionPl
         floor = full if state.canary is not None else base
         plans.append(RevisionPlan(revision=state.stable, role=Role.STABLE, replicas=floor))
     if state.canary is not None:
-        plans.append(
-            RevisionPlan(revision=state.canary, role=Role.CANARY, replicas=_canary_replicas(state, observation))
-        )
+        plans.append(RevisionPlan(revision=state.canary, role=Role.CANARY, replicas=canary_size(state, observation)))
     if state.previous is not None:
         plans.append(RevisionPlan(revision=state.previous, role=Role.PREVIOUS, replicas=full))
     return tuple(plans)
-
-
-def _canary_replicas(state: RolloutState, observation: Observation) -> int:
-    if state.stable is None:
-        return base_size(observation.spec)
-    if state.phase is Phase.ROLLING_BACK:
-        return canary_size(state, observation, max(state.weight, 1))
-    return canary_size(state, observation, max(state.weight, wanted_weight(state, observation.spec)))
-
-
-def wanted_weight(state: RolloutState, spec: ModelDeploymentSpec) -> int:
-    """The weight that the canary's pods must be ready for: its own, or the first step's before there is one."""
-    if state.promoting or state.step is None:
-        return next_weight(state, spec)
-    return state.weight

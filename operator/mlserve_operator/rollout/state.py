@@ -208,6 +208,10 @@ class RolloutState(Frozen):
     """Since when the canary is expected to become available; the progress deadline counts from here."""
     drained_since: float | None = None
     """RollingBack: when weight 0 was confirmed."""
+    shadowed: bool = False
+    """Shadow: the mirrored part is over."""
+    climbing: bool = False
+    """The step is done and the canary is being scaled for the next weight."""
     promoting: bool = False
     """All steps are done (or `promote` was asked for): the canary is scaled up and takes everything."""
     immediate: bool = False

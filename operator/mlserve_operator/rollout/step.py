@@ -6,10 +6,20 @@ rollout returns the state it was given and asks for nothing.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mlserve_core.api.v1alpha1 import Phase
-from mlserve_operator.rollout import plan
-from mlserve_operator.rollout.schedule import PHASES, change
+from mlserve_operator.rollout import bake, plan
+from mlserve_operator.rollout.accumulate import add_look
+from mlserve_operator.rollout.analysis import measure
+from mlserve_operator.rollout.commands import carry_out
+from mlserve_operator.rollout.judge import judge
+from mlserve_operator.rollout.schedule import PHASES
 from mlserve_operator.rollout.state import Decision, Observation, RolloutState
+from mlserve_operator.rollout.transition import change
+
+if TYPE_CHECKING:
+    from mlserve_operator.rollout.judge import Judgement
 
 MAX_SILENCE_SECONDS = 300.0
 """Longest time between two ticks that counts as passed. Beyond it either nobody looked or the clock jumped; a
@@ -19,19 +29,47 @@ CLOCK_RESOLUTION_SECONDS = 10.0
 
 
 def step(state: RolloutState, observation: Observation) -> Decision:
-    """Decide what to do now."""
+    """Decide what to do now: clock, command, measure, judge, schedule."""
     before = state
     state = _follow_clock(state, observation.now)
-    state, events = PHASES[state.phase](state, observation)
+    state, events = carry_out(state, observation)
+    state, judgement = _analyse(state, observation)
+    state, more = PHASES[state.phase](state, observation, judgement)
     state = _remember_clock(state, observation.now)
     return Decision(
         state=state,
         route=state.route,
         revisions=plan.revisions(state, observation),
-        events=events,
+        events=events + more,
+        restart=_restarts(before, state, observation),
         compare_on=state.stable if state.canary is not None else None,
         requeue_after=_requeue_after(before, state, observation),
     )
+
+
+def _analyse(state: RolloutState, observation: Observation) -> tuple[RolloutState, Judgement | None]:
+    """Take and judge a look, if one is due."""
+    if state.phase is Phase.BAKING and state.previous is not None:
+        evidence, judgement = bake.analyse(state, observation)
+        return change(state, evidence=evidence), judgement
+    serving = state.weight > 0 or state.mirror_percent > 0
+    if state.phase not in {Phase.PROGRESSING, Phase.PAUSED} or not serving:
+        return state, None
+    evidence, look = measure(state.evidence, state, observation)
+    if evidence is None or look is None:
+        return change(state, evidence=evidence), None
+    weights = plan.weights(state, observation.spec)
+    evidence = add_look(evidence, look, observation, weights)
+    target = plan.next_weight(state, observation.spec)
+    evidence, judgement = judge(state, evidence, look.problems, observation, weights, target)
+    return change(state, evidence=evidence), judgement
+
+
+def _restarts(before: RolloutState, state: RolloutState, observation: Observation) -> tuple[str, ...]:
+    """Names of pods that were condemned in this tick."""
+    old = before.evidence.restarted if before.evidence else ()
+    new = set(state.evidence.restarted if state.evidence else ()) - set(old)
+    return tuple(pod.name for pod in observation.pods if pod.uid in new)
 
 
 def _follow_clock(state: RolloutState, now: float) -> RolloutState:
@@ -64,7 +102,10 @@ def _requeue_after(before: RolloutState, state: RolloutState, observation: Obser
         return None
     if state.stable is not None and observation.route != state.route:
         return plan.CONFIRM_SECONDS
-    if state.phase is Phase.BAKING:
-        left = (state.retained_until or observation.now) - observation.now
-        return min(max(left, plan.CONFIRM_SECONDS), 60.0)
-    return plan.WAIT_SECONDS
+    interval = float(observation.spec.rollout.analysis.interval_seconds)
+    waits = [plan.WAIT_SECONDS if state.canary_since is not None else interval]
+    if state.evidence is not None:
+        waits.append(state.evidence.seen_at + interval - observation.now)
+    if state.retained_until is not None:
+        waits.append(state.retained_until - observation.now)
+    return max(min(waits), plan.CONFIRM_SECONDS)

@@ -1,0 +1,138 @@
+"""Accumulate: one more look into the evidence.
+
+Every kind of bad event carries two sets of bets: "the canary is worse" and "it is not worse than tolerated", the
+latter for each weight of the plan. Log wealths are rounded to four decimals, so that a checkpoint stays small and a
+restart computes with the very numbers that were written.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from mlserve_core.statistics import eprocess, noninferiority
+from mlserve_operator.rollout import bins
+from mlserve_operator.rollout.analysis import BINARY, Look
+from mlserve_operator.rollout.evidence import CheckEvidence, Evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlserve_core.api.v1alpha1 import Analysis
+    from mlserve_operator.rollout.state import Observation
+
+SHARE_MARGIN: Final = 0.5
+"""Odds by which a share may be off: pods are not read at the same instant."""
+
+
+def tolerance(analysis: Analysis, weight: int) -> tuple[float, float]:
+    """Relative and absolute excess of bad events tolerated at a weight.
+
+    What counts is the harm to users as a whole, so at a weight w the canary may be 100/w times as much worse than at
+    100 %: 1 % and 4 % for the default `marginPerMille` at 100 % and 25 %.
+    """
+    scale = 100 / weight
+    return analysis.margin_percent / 100 * scale, analysis.margin_per_mille / 1000 * scale
+
+
+def add_look(evidence: Evidence, look: Look, observation: Observation, weights: tuple[int, ...]) -> Evidence:
+    """Evidence with one more look.
+
+    Args:
+        evidence: so far.
+        look: counts of the new look.
+        observation: for the settings and the results of queries.
+        weights: every weight of the plan, 100 last.
+    """
+    analysis = observation.spec.rollout.analysis
+    checks = dict(evidence.checks)
+    for name in BINARY:
+        if getattr(analysis, name).enabled:
+            counts = (*look.canary.units(name), *look.stable.units(name))
+            checks[name] = _add_counts(checks.get(name, CheckEvidence()), counts, analysis, weights)
+    n_c, n_s = look.canary.units("errors")[0], look.stable.units("errors")[0]
+    updates: dict[str, object] = {
+        "looks": evidence.looks + 1,
+        "errors": evidence.errors + 1 if look.problems else 0,
+        "requests_canary": evidence.requests_canary + n_c,
+        "requests_stable": evidence.requests_stable + n_s,
+        "checks": checks,
+        "pods": _add_pods(evidence, look),
+        "query_failures": _add_queries(evidence, observation),
+        **bins.add_look(evidence, look, analysis),
+    }
+    if not look.mirrored and analysis.share.enabled:
+        updates["share"] = _add_share(evidence.share, n_c, n_s, evidence.weight)
+    return evidence.model_copy(update=updates)
+
+
+def _add_counts(
+    check: CheckEvidence, counts: tuple[int, int, int, int], analysis: Analysis, weights: tuple[int, ...]
+) -> CheckEvidence:
+    n_c, x_c, n_s, x_s = counts
+    totals = {
+        "canary": check.canary + n_c,
+        "canary_bad": check.canary_bad + x_c,
+        "stable": check.stable + n_s,
+        "stable_bad": check.stable_bad + x_s,
+    }
+    if n_c == 0 or n_s == 0:
+        return check.model_copy(update=totals)
+    growth = eprocess.log_growth(n_c, x_c, n_s, x_s, margin=analysis.margin_percent / 100)
+    relative, absolute = zip(*(tolerance(analysis, weight) for weight in weights), strict=True)
+    rate = noninferiority.guess_rate(check.faded_bad, check.faded_units)
+    better = noninferiority.log_growth(n_c, x_c, n_s, x_s, rate=rate, relative=relative, absolute=absolute)
+    looks = check.looks if len(check.good) in {0, len(weights)} else 0  # the plan was edited: its bets begin anew
+    return check.model_copy(
+        update={
+            **totals,
+            "looks": check.looks + 1,
+            "worse": _rounded(eprocess.accumulate(check.worse, check.looks, growth)),
+            "good": _rounded(eprocess.accumulate(check.good, looks, better)),
+            "faded_bad": round(noninferiority.fade(check.faded_bad, x_c + x_s), 4),
+            "faded_units": round(noninferiority.fade(check.faded_units, n_c + n_s), 4),
+        }
+    )
+
+
+def _add_share(share: CheckEvidence, n_c: int, n_s: int, weight: int) -> CheckEvidence:
+    growth = eprocess.log_growth(weight, n_c, 100 - weight, n_s, odds=eprocess.DIFFERENT, margin=SHARE_MARGIN)
+    return share.model_copy(
+        update={
+            "canary": share.canary + n_c,
+            "stable": share.stable + n_s,
+            "looks": share.looks + 1,
+            "worse": _rounded(eprocess.accumulate(share.worse, share.looks, growth)),
+        }
+    )
+
+
+def _add_pods(evidence: Evidence, look: Look) -> dict[str, dict[str, tuple[int, int]]]:
+    pods = dict(evidence.pods)
+    for uid, arm in look.pods.items():
+        before = pods.get(uid, {})
+        new = {name: arm.units(name) for name in BINARY}
+        pods[uid] = {
+            name: (before.get(name, (0, 0))[0] + n, before.get(name, (0, 0))[1] + x) for name, (n, x) in new.items()
+        }
+    return pods
+
+
+def _add_queries(evidence: Evidence, observation: Observation) -> dict[str, int]:
+    failures = {}
+    results = {item.name: item for item in observation.queries}
+    for query in observation.spec.rollout.analysis.prometheus:
+        result = results.get(query.name)
+        value = result.value if result else None
+        if value is None or math.isnan(value):
+            failures[query.name] = evidence.query_failures.get(query.name, 0)
+            continue
+        bad = (query.max is not None and value > float(query.max)) or (
+            query.min is not None and value < float(query.min)
+        )
+        failures[query.name] = evidence.query_failures.get(query.name, 0) + 1 if bad else 0
+    return failures
+
+
+def _rounded(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(round(float(value), 4) for value in values)
