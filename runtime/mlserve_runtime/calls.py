@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
+
+import orjson
 
 from mlserve_runtime.batching.queue import Job
+from mlserve_runtime.errors import ServingError
 from mlserve_runtime.model import ServedModel
 from mlserve_runtime.processing import Tensors
 
@@ -26,6 +29,8 @@ class Reply:
     body: bytes
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    message: Any = None
+    """The answer as a message, for protocols that do not speak in bytes."""
 
 
 @dataclass(slots=True)
@@ -41,12 +46,16 @@ class Prepared:
     """Distinguishes answers to the same inputs in the response cache (the options of the encoding)."""
 
 
+def error_body(text: str) -> bytes:
+    """The body of every failed HTTP call, whatever the protocol."""
+    return orjson.dumps({"error": text})
+
+
 class Route(Protocol):
     """One way to ask for a prediction. Instances are immutable and shared by all requests."""
 
     name: str
     """Label of metrics."""
-    error_body: Callable[[str], bytes]
 
     def decode(self, call: Call, model: ServedModel) -> Prepared | Awaitable[Prepared]:
         """Read the values. Raises ServingError. Awaitable where decoding must leave the event loop."""
@@ -69,5 +78,11 @@ class Call:
     """The telemetry lane that judges it; None for what is no evidence."""
     decoded: float = 0.0
     job: Job | None = None
+    payload: Any = None
+    """The request as a message, for protocols that do not speak in bytes."""
+    timeout: float | None = None
+    """Seconds the transport leaves for an answer."""
+    refuse: Callable[[ServingError], None] | None = None
+    """Tells the client of an error where that is no HTTP answer; None writes `{"error": "text"}`."""
     abandoned: bool = False
     """The client is gone: nobody needs the answer."""

@@ -17,7 +17,7 @@ from typing import Final
 from mlserve_core.wire import HEADER_DRAINING, HEADER_REVISION
 from mlserve_runtime.batching.batcher import Batcher
 from mlserve_runtime.batching.queue import Job
-from mlserve_runtime.calls import Call, Prepared, Reply
+from mlserve_runtime.calls import Call, Prepared, Reply, error_body
 from mlserve_runtime.errors import BadOutputError, CancelledError, OverloadedError, ServingError, UnavailableError
 from mlserve_runtime.model import ServedModel, first_bad_row
 from mlserve_runtime.settings import Settings
@@ -168,12 +168,18 @@ class DataPlane:
         self._ended()
 
     def _fail(self, call: Call, error: ServingError) -> None:
+        if call.refuse is not None:
+            if not call.abandoned:
+                call.refuse(error)
+            self.recorder.failed(call, error, time.perf_counter())
+            self._ended()
+            return
         headers: tuple[tuple[bytes, bytes], ...] = ()
         if isinstance(error, OverloadedError):
             headers = ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))),)
         elif isinstance(error, UnavailableError):
             headers = (_DRAINING, (b"retry-after", b"1")) if error.draining else ((b"retry-after", b"1"),)
-        self._send(call, Reply(error.status, call.route.error_body(str(error)), headers=headers))
+        self._send(call, Reply(error.status, error_body(str(error)), headers=headers))
         self.recorder.failed(call, error, time.perf_counter())
         self._ended()
 

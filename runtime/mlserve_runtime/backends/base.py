@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[np.generic]
-Tensors: TypeAlias = Mapping[str, Array]
+Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
 class LoadError(Exception):

@@ -20,7 +20,7 @@ class Staging:
     def __init__(self, device: torch.device, *, half: bool) -> None:
         self._device = device
         self._half = half
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._buffers: dict[str, torch.Tensor] = {}
 
     def run(self, call: Callable[..., Any], inputs: Tensors) -> Any:
@@ -32,15 +32,13 @@ class Staging:
 
     def _stage(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         buffer = self._buffers.get(name)
-        fits = (
-            buffer is not None
-            and buffer.dtype == tensor.dtype
-            and buffer.shape[1:] == tensor.shape[1:]
-            and len(buffer) >= len(tensor)
-        )
-        if not fits:
+        if (
+            buffer is None
+            or buffer.dtype != tensor.dtype
+            or buffer.shape[1:] != tensor.shape[1:]
+            or len(buffer) < len(tensor)
+        ):
             buffer = self._buffers[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        assert buffer is not None
         pinned = buffer[: len(tensor)]
         pinned.copy_(tensor)
         staged = pinned.to(self._device, non_blocking=True)

@@ -88,7 +88,6 @@ class TorchBackend:
             arguments[rows] = [torch.from_numpy(array) for array in inputs.values()]
         if self._device.type != "cpu" or self._form == "pt2":
             return
-        smallest = arguments[min(arguments)]
         with torch.inference_mode():
             self._executables += [
                 candidate
@@ -97,7 +96,6 @@ class TorchBackend:
             ]
             if len(self._executables) > 1:
                 self._measure(arguments)
-        del smallest
 
     def describe(self) -> dict[str, Any]:
         """Format, device, threads, and what runs from which batch size on with its measured microseconds."""
@@ -127,18 +125,19 @@ class TorchBackend:
         """Other ways to run the same module; tracing only what is known to have no data-dependent branches."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.filterwarnings("ignore", category=UserWarning)
             try:
                 if isinstance(self._module, torch.jit.ScriptModule):
                     script: Any = self._module
                 elif self._traceable:
-                    script = torch.jit.trace(self._module, tuple(example), check_trace=False)
+                    trace: Any = torch.jit.trace
+                    script = trace(self._module, tuple(example), check_trace=False)
                 else:
                     return []
                 frozen = torch.jit.freeze(script)
                 return [
                     _Executable("frozen", frozen),
-                    _Executable("optimized", torch.jit.optimize_for_inference(frozen.copy())),
+                    _Executable("optimized", torch.jit.optimize_for_inference(torch.jit.freeze(script))),
                 ]
             except Exception as error:  # noqa: BLE001 - an optimisation that fails is not used
                 logger.info("the model is not frozen: %s", str(error).splitlines()[0] if str(error) else error)

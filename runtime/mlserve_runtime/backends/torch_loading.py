@@ -119,7 +119,8 @@ def _load_torchscript(path: Path) -> torch.nn.Module:
         with warnings.catch_warnings():
             # Superseded by torch.export, but the format of most models that are served today.
             warnings.simplefilter("ignore", DeprecationWarning)
-            module: torch.nn.Module = torch.jit.load(str(path), map_location="cpu")
+            load: Any = torch.jit.load
+            module: torch.nn.Module = load(str(path), map_location="cpu")
     except (RuntimeError, ValueError) as error:
         raise LoadError(
             f"{path.name} is no TorchScript file of torch {torch.__version__}: {_first_line(error)}"

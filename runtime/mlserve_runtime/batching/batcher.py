@@ -1,8 +1,12 @@
 """The asyncio shell of the batch queue: starts the next pass the moment the model is free.
 
 Work-conserving and pull-based. Nothing waits for a timer while the model idles; a batch is formed as late as
-possible, when the worker can take it, so that everything the event loop has decoded until then is in it. The model
-runs on one worker thread: a forward pass never runs on the event loop.
+possible, when the model can take it, so that everything the event loop has decoded until then is in it.
+
+A forward pass that takes longer than a moment runs on a worker thread and never holds up the event loop. Handing a
+batch to a thread and back costs six context switches and a fight for the interpreter lock, though: several times
+what a small model needs. So a pass that is known to be shorter than the hand-off (measured: the fitted cost of the
+passes so far) runs in place, and the first one that takes longer sends its successors back to the thread.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from mlserve_runtime.batching.cost import CostModel
 from mlserve_runtime.batching.execution import Outcome, Run, execute
@@ -23,6 +27,12 @@ from mlserve_runtime.batching.queue import Answer, Batch, BatchQueue, Job
 from mlserve_runtime.errors import DeadlineExceededError, ModelFailedError, ServingError, UnavailableError
 
 logger = logging.getLogger(__name__)
+
+IN_PLACE_SECONDS: Final = 0.0005
+"""Passes expected to be shorter run on the event loop: it is held up less than by decoding one large request."""
+
+_KNOWN_PASSES: Final = 8
+"""Passes that must have been measured (on the worker) before one is trusted to be short."""
 
 
 class Observer(Protocol):
@@ -97,12 +107,15 @@ class Batcher:
         *,
         loop: asyncio.AbstractEventLoop,
         max_delay: float = 0.0,
+        in_place_seconds: float = IN_PLACE_SECONDS,
         observer: Observer | None = None,
         target: LatencyTarget | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.queue = batches
         self.worker = Worker(run, loop)
+        self._run = run
+        self._in_place_seconds = in_place_seconds
         self.arriving = 0
         """Requests whose body is still being received; with a maximum delay a batch may wait for them."""
         self.in_flight = 0
@@ -165,7 +178,15 @@ class Batcher:
             return
         self._busy = True
         self._running = batch
+        if self._fits_in_place(batch.rows):
+            self._completed(batch, execute(batch.slices, self._run))
+            return
         self.worker.submit(_Task(batch, self._completed))
+
+    def _fits_in_place(self, rows: int) -> bool:
+        """Whether a pass of `rows` is known to be shorter than a hand-off to the worker."""
+        cost = self.queue.cost
+        return cost.weight >= _KNOWN_PASSES and cost.pass_seconds(rows) < self._in_place_seconds
 
     def _wait_for_company(self, now: float) -> bool:
         """Whether to hold the batch back; if so, a timer is set. Bounded by the delay and by the deadlines' slack."""
@@ -193,6 +214,16 @@ class Batcher:
             self.cost.observe(batch.rows, outcome.seconds)
             if self._target is not None:
                 self.queue.max_rows = self._target.adjust(batch.rows, outcome.seconds)
+        self._answer(batch, outcome, now)
+        if self.queue.rows and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._dispatch)
+        if self._observer is not None:
+            self._observer.batch_done(batch, outcome)
+        if self._closed and not self.in_flight:
+            self.worker.close()
+
+    def _answer(self, batch: Batch, outcome: Outcome, now: float) -> None:
         for piece, result in zip(batch.slices, outcome.results, strict=True):
             job = piece.job
             if job.done:
@@ -205,12 +236,6 @@ class Batcher:
                 self._finish(job, now)
             elif _collect(job, result):
                 self._finish(job, now)
-        if self.queue.rows and not self._scheduled:
-            self._dispatch()
-        if self._observer is not None:
-            self._observer.batch_done(batch, outcome)
-        if self._closed and not self.in_flight:
-            self.worker.close()
 
     def _finish(self, job: Job, now: float) -> None:
         self.queue.cancel(job)  # slices of a failed job that still wait must not run

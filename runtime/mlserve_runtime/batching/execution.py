@@ -47,7 +47,7 @@ def _execute(slices: Sequence[Slice], run: Run, outcome: Outcome) -> None:
     try:
         inputs = join([piece.inputs() for piece in slices])
         result = run(inputs)
-    except Exception as error:  # noqa: BLE001 - whatever a model raises is the answer of its rows
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model raises is the answer of its rows
         outcome.inputs, outcome.result = {}, None
         if len(slices) == 1:
             outcome.results.append(as_serving_error(error))
@@ -72,7 +72,7 @@ def join(parts: Sequence[Tensors]) -> Tensors:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def as_serving_error(error: Exception) -> ServingError:
+def as_serving_error(error: BaseException) -> ServingError:
     """The error a client sees: ours as they are, a model's with its type and first line, without paths."""
     if isinstance(error, ServingError):
         return error

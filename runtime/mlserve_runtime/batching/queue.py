@@ -13,18 +13,16 @@ rows than a pass takes runs in several slices.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 from mlserve_runtime.batching.cost import CostModel
 from mlserve_runtime.errors import DeadlineExceededError, OverloadedError, ServingError, TooLargeError
 
-Array: TypeAlias = npt.NDArray[np.generic]
-Tensors: TypeAlias = Mapping[str, Array]
+Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 Key: TypeAlias = Hashable
 
 

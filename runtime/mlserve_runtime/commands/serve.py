@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from typing import Any, get_type_hints
 
@@ -31,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    overrides = {entry.name: getattr(arguments, entry.name, None) for entry in dataclasses.fields(Settings)}
+    overrides: dict[str, Any] = {
+        entry.name: getattr(arguments, entry.name, None) for entry in dataclasses.fields(Settings)
+    }
     try:
-        settings = read_settings(**overrides)
+        settings = read_settings(os.environ, **overrides)
     except ValueError as error:
         print(f"mlserve-runtime: {error}", file=sys.stderr)  # noqa: T201 - before logs are configured
         return 2

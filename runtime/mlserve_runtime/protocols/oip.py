@@ -28,11 +28,6 @@ _OCTETS: Final = b"application/octet-stream"
 _MAX_RANK: Final = 8
 
 
-def error_body(text: str) -> bytes:
-    """The body of every failed V2 call."""
-    return orjson.dumps({"error": text})
-
-
 @dataclass(slots=True)
 class OutputOptions:
     """What the client wants back."""
@@ -48,7 +43,6 @@ class InferRoute:
     """`POST /v2/models/M[/versions/V]/infer`."""
 
     name = "v2"
-    error_body = staticmethod(error_body)
 
     def decode(self, call: Call, model: ServedModel) -> Prepared:
         """Tensors of a V2 request. Raises InvalidInputError naming the tensor."""

@@ -20,7 +20,6 @@ from mlserve_runtime.calls import Call, Prepared, Reply
 from mlserve_runtime.errors import InvalidInputError, ServingError, TooLargeError, UnsupportedMediaError
 from mlserve_runtime.model import ServedModel, collect_outputs, collect_predictions
 from mlserve_runtime.processing import Tensors
-from mlserve_runtime.protocols.oip import error_body
 
 _JSON_TYPES: Final = (b"", b"application/json", b"text/plain", b"application/x-www-form-urlencoded", b"text/json")
 """curl -d sends the fourth unless told otherwise; what is meant is the body."""
@@ -32,7 +31,6 @@ class PredictRoute:
     """`POST /predict`: one row."""
 
     name = "predict"
-    error_body = staticmethod(error_body)
 
     def __init__(self, decoders: Executor, lookup: Lookup | None = None) -> None:
         self._decoders = decoders
@@ -67,7 +65,6 @@ class BatchRoute:
     """`POST /predict/batch`: up to `limit` rows."""
 
     name = "predict_batch"
-    error_body = staticmethod(error_body)
 
     def __init__(self, decoders: Executor, limit: int) -> None:
         self._decoders = decoders
@@ -105,7 +102,6 @@ class V1Route:
     """`POST /v1/models/M:predict`: instances in, the rows of the outputs out."""
 
     name = "v1"
-    error_body = staticmethod(error_body)
 
     def __init__(self, decoders: Executor, limit: int) -> None:
         self._decoders = decoders

@@ -18,12 +18,16 @@ from starlette.exceptions import HTTPException
 from mlserve_core.wire import HEADER_DRAINING
 from mlserve_runtime.dataplane import DataPlane
 from mlserve_runtime.errors import NotFoundError, ServingError, UnavailableError
-from mlserve_runtime.model import ServedModel
+from mlserve_runtime.server.metadata import (
+    model_config,
+    model_information,
+    model_metadata,
+    model_of,
+    server_metadata,
+)
 from mlserve_runtime.server.openapi import describe_predictions
 from mlserve_runtime.server.page import render_page
 from mlserve_runtime.server.statistics import live_statistics, triton_statistics
-
-EXTENSIONS = ["binary_tensor_data", "model_configuration", "statistics", "parameters"]
 
 
 def build_app(plane: DataPlane, started: float) -> FastAPI:
@@ -41,40 +45,6 @@ def build_app(plane: DataPlane, started: float) -> FastAPI:
     _add_v1(app, plane)
     describe_predictions(app, plane)
     return app
-
-
-def model_of(plane: DataPlane, name: str = "", version: str = "") -> ServedModel:
-    """The served model. Raises NotFoundError for another name or version, UnavailableError while loading."""
-    model = plane.model
-    if model is None:
-        raise UnavailableError("the model is still loading; try again in a moment")
-    if name and name != model.name:
-        raise NotFoundError(f"model {name!r} is not served here; this is {model.name!r}")
-    if version and version != model.version:
-        raise NotFoundError(f"model {name!r} has no version {version!r}; version {model.version!r} is served")
-    return model
-
-
-def model_information(plane: DataPlane) -> dict[str, Any]:
-    """What `/model/info` answers."""
-    model = model_of(plane)
-    spec = model.artifact.spec
-    return {
-        "name": model.name,
-        "version": model.version,
-        "revision": model.revision,
-        "digest": model.artifact.digest,
-        "description": spec.description,
-        "task": spec.task,
-        "format": spec.format,
-        "inputs": [_tensor(tensor) | {"features": tensor.feature_names} for tensor in spec.inputs],
-        "outputs": [_tensor(tensor) for tensor in spec.outputs],
-        "classes": spec.classes,
-        "acceptsImages": model.pipeline.accepts_images,
-        "maxBatch": plane.settings.max_simple_batch,
-        "loadSeconds": round(model.loaded_seconds, 3),
-        "backend": model.backend.describe(),
-    }
 
 
 def _add_simple(app: FastAPI, plane: DataPlane, started: float) -> None:
@@ -107,8 +77,8 @@ def _add_simple(app: FastAPI, plane: DataPlane, started: float) -> None:
 def _add_v2(app: FastAPI, plane: DataPlane) -> None:
     @app.get("/v2/", include_in_schema=False)
     @app.get("/v2", tags=["v2"], summary="Server metadata")
-    def server_metadata() -> dict[str, Any]:
-        return {"name": "mlserve", "version": app.version, "extensions": EXTENSIONS}
+    def metadata_of_server() -> dict[str, Any]:
+        return server_metadata()
 
     @app.get("/v2/health/live", tags=["v2"], summary="Server liveness")
     def live() -> Response:
@@ -159,44 +129,6 @@ def _add_v1(app: FastAPI, plane: DataPlane) -> None:
     def predict_elsewhere(name: str) -> Response:
         model = model_of(plane, name)
         raise NotFoundError(f"send predictions to /v1/models/{model.name}:predict")
-
-
-def model_metadata(model: ServedModel) -> dict[str, Any]:
-    """V2 model metadata."""
-    spec = model.artifact.spec
-    return {
-        "name": model.name,
-        "versions": [model.version],
-        "platform": f"{model.backend.describe()['platform']}_{spec.format}",
-        "inputs": [_tensor(tensor) for tensor in spec.inputs],
-        "outputs": [_tensor(tensor) for tensor in spec.outputs],
-        "parameters": {"revision": model.revision, "digest": model.artifact.digest},
-    }
-
-
-def model_config(plane: DataPlane, model: ServedModel) -> dict[str, Any]:
-    """Triton's configuration, as far as it means something here; perf_analyzer reads max_batch_size and dims."""
-    spec = model.artifact.spec
-
-    def tensor(entry: Any) -> dict[str, Any]:
-        datatype = "TYPE_STRING" if entry.datatype == "BYTES" else f"TYPE_{entry.datatype}"
-        return {"name": entry.name, "data_type": datatype, "dims": list(entry.row_shape)}
-
-    return {
-        "name": model.name,
-        "platform": f"{model.backend.describe()['platform']}_{spec.format}",
-        "backend": "mlserve",
-        "version_policy": {"specific": {"versions": [model.version]}},
-        "max_batch_size": plane.settings.max_rows,
-        "input": [tensor(entry) for entry in spec.inputs],
-        "output": [tensor(entry) for entry in spec.outputs],
-        "dynamic_batching": {"max_queue_delay_microseconds": plane.settings.max_delay_micros},
-        "parameters": {"executables": {"string_value": str(model.backend.describe())}},
-    }
-
-
-def _tensor(entry: Any) -> dict[str, Any]:
-    return {"name": entry.name, "datatype": entry.datatype, "shape": list(entry.shape)}
 
 
 def _leaving(plane: DataPlane) -> dict[str, str]:

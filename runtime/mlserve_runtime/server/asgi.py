@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from mlserve_runtime.calls import Call, Reply, Route
+from mlserve_runtime.calls import Call, Reply, Route, error_body
 from mlserve_runtime.dataplane import DataPlane
 from mlserve_runtime.errors import ServingError
 from mlserve_runtime.server.bodies import compress_for, decompress, too_large
@@ -33,6 +33,22 @@ class Front:
         self.plane = plane
         self.routes = routes
         self._application = application
+        self._stamp: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+
+    def arriving(self, change: int) -> None:
+        """Count requests whose body is on its way: a batch may wait for them (see Batcher.arriving)."""
+        batcher = self.plane.batcher
+        if batcher is not None:
+            batcher.arriving += change
+
+    def common_head(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The header lines every answer of this second shares, rendered once."""
+        made_of, head = self._stamp
+        if made_of is not default_headers:
+            lines = [*default_headers, self.plane.revision_header]
+            head = b"".join(name + b": " + value + b"\r\n" for name, value in lines)
+            self._stamp = (default_headers, head)
+        return head
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -45,7 +61,7 @@ class Front:
 
     async def _predict(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def reply(answer: Reply) -> None:
             if not answered.done():
@@ -54,16 +70,16 @@ class Front:
         try:
             body = await self._read(headers, receive)
         except ServingError as error:
-            refused = Reply(error.status, route.error_body(str(error)), headers=((b"connection", b"close"),))
+            refused = Reply(error.status, error_body(str(error)), headers=((b"connection", b"close"),))
             await self._respond(refused, headers, send)
             return
         except ClientGoneError:
             return
         call = Call(route=route, headers=headers, body=body, reply=reply, received=time.perf_counter())
-        gone = asyncio.ensure_future(_disconnected(receive))
+        gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(receive))
         try:
             self.plane.handle(call)
-            await asyncio.wait({answered, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([answered, gone], return_when=asyncio.FIRST_COMPLETED)
             if answered.done():
                 await self._respond(answered.result(), headers, send)
             else:

@@ -64,7 +64,16 @@ async def serve_drain_socket(path: Path, drainer: Drainer, delay: float) -> asyn
             await writer.drain()
         writer.close()
 
-    path.unlink(missing_ok=True)
+    _make_room(path)
     server = await asyncio.start_unix_server(connected, path)
-    path.chmod(0o600)
+    _make_private(path)
     return server
+
+
+def _make_room(path: Path) -> None:
+    """A socket file outlives the process that made it."""
+    path.unlink(missing_ok=True)
+
+
+def _make_private(path: Path) -> None:
+    path.chmod(0o600)

@@ -30,6 +30,7 @@ from mlserve_runtime.dataplane import DataPlane, Phase
 from mlserve_runtime.model import ServedModel, load_model
 from mlserve_runtime.server.asgi import Application, Front
 from mlserve_runtime.server.drain import Drainer, serve_drain_socket
+from mlserve_runtime.server.fastpath import protocol_for
 from mlserve_runtime.server.management import build_management
 from mlserve_runtime.server.routes import build_routes
 from mlserve_runtime.settings import Settings
@@ -63,6 +64,7 @@ class Process:
         self.front = Front(self.plane, build_routes(settings, self.decoders), self._application)
         self._stop = asyncio.Event()
         self._failure = ""
+        self._grpc: Any = None
         self._servers: list[EmbeddedServer] = []
         self._background: list[asyncio.Task[None]] = []
 
@@ -71,8 +73,8 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        await self._listen(self.front, self.settings.http_port)
-        await self._listen(build_management(self.plane), self.settings.management_port)
+        await self._listen("http", self.front, self.settings.http_port, protocol_for(self.front))
+        await self._listen("management", build_management(self.plane), self.settings.management_port)
         drain_socket = await serve_drain_socket(self.settings.drain_socket, self.drainer, self.settings.drain_delay)
         self._start(self._load)
         self._start(self._watch_loop)
@@ -85,11 +87,11 @@ class Process:
     def _start(self, body: Callable[[], Awaitable[None]]) -> None:
         self._background.append(asyncio.ensure_future(body()))
 
-    async def _listen(self, application: Any, port: int) -> None:
+    async def _listen(self, name: str, application: Any, port: int, protocol: Any = "httptools") -> None:
         config = uvicorn.Config(
             application,
             loop="none",
-            http="httptools",
+            http=protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -102,7 +104,7 @@ class Process:
         self._servers.append(server)
         self._background.append(asyncio.ensure_future(server.serve(sockets=[listener])))
         host, number = listener.getsockname()[:2]
-        logger.info("listening on %s:%d", host, number)
+        logger.info("listening for HTTP", extra={"host": host, "port": number, "listener": name})
 
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
@@ -117,7 +119,16 @@ class Process:
             logger.exception("loading the model failed")
             self._fail(f"ModelLoadFailed: {type(error).__name__}: {error}")
             return
+        await self._serve_grpc()
         self._open(model)
+
+    async def _serve_grpc(self) -> None:
+        if self.settings.grpc_port < 0:
+            return
+        from mlserve_runtime.protocols.grpc_v2.service import serve_grpc
+
+        self._grpc, port = await serve_grpc(self.plane, self.settings.host, self.settings.grpc_port)
+        logger.info("listening for gRPC", extra={"host": self.settings.host, "port": port, "listener": "grpc"})
 
     def _open(self, model: ServedModel) -> None:
         settings = self.settings
@@ -150,6 +161,8 @@ class Process:
             drained = True
         else:
             drained = await self.drainer.drain(delay=0)
+        if self._grpc is not None:
+            await self._grpc.stop(grace=1)
         for server in self._servers:
             server.should_exit = True
             server.config.timeout_graceful_shutdown = 2
@@ -180,7 +193,7 @@ def _build_app(plane: DataPlane, started: float) -> Application:
     """FastAPI takes a third of a second to import: not before it is asked for, or the model is loaded."""
     from mlserve_runtime.server.app import build_app
 
-    return build_app(plane, started)  # type: ignore[return-value]
+    return build_app(plane, started)
 
 
 def bind(host: str, port: int) -> socket.socket:

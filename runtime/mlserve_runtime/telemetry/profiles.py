@@ -82,7 +82,7 @@ def feature_rows(inputs: Tensors, profile: ReferenceProfile, pipeline: Pipeline)
             return flat
     if profile.projection is not None:
         return np.concatenate([array.reshape(len(array), -1) for array in inputs.values()], axis=1)
-    columns = pipeline.columns(dict(inputs))
+    columns = pipeline.columns(inputs)
     return np.stack([columns[name] for name in profile.feature_names], axis=1)
 
 

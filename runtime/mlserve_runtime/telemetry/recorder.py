@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
 from mlserve_core.wire import FeedbackCounts, TelemetrySnapshot
 from mlserve_runtime.batching.execution import Outcome
 from mlserve_runtime.batching.queue import Batch
@@ -30,10 +32,10 @@ class ServerMetrics:
     rejected: Counter[str] = field(default_factory=Counter)
     """Requests without a prediction, by reason."""
     phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram.seconds() for phase in PHASES})
-    latency: Histogram = field(default_factory=lambda: Histogram.seconds())
-    batch_rows: Histogram = field(default_factory=lambda: Histogram.rows())
-    batch_seconds: Histogram = field(default_factory=lambda: Histogram.seconds())
-    confidence: Histogram = field(default_factory=lambda: Histogram.fractions())
+    latency: Histogram = field(default_factory=Histogram.seconds)
+    batch_rows: Histogram = field(default_factory=Histogram.rows)
+    batch_seconds: Histogram = field(default_factory=Histogram.seconds)
+    confidence: Histogram = field(default_factory=Histogram.fractions)
     cache_hits: int = 0
     cache_misses: int = 0
     loop_lag: float = 0.0
@@ -115,12 +117,13 @@ class Recorder:
             return
         for name, profiles in self._profiles.items():
             start = 0
-            rows: list[int] = []
+            chosen: list[int] = []
             for piece, lane in zip(batch.slices, lanes, strict=True):
                 if lane == name:
-                    rows.extend(range(start, start + piece.rows))
+                    chosen.extend(range(start, start + piece.rows))
                 start += piece.rows
-            if rows:
+            if chosen:
+                rows = np.array(chosen)
                 inputs = {key: array[rows] for key, array in outcome.inputs.items()}
                 # Predictions slices by anything that indexes an array.
                 profiles.update(inputs, predictions[rows] if predictions is not None else None)
