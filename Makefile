@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml tools/install_helm.py
 	@touch $@
 
 .PHONY: help setup demo up down models generate verify format lint types imports check test test-fast test-chart \
-	test-chaos bench bench-runtime bench-decisions bench-drift bench-apiserver bench-operator kind-up kind-down clean
+	test-chaos test-images locks bench bench-runtime bench-decisions bench-drift bench-apiserver bench-operator kind-up kind-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -62,7 +62,13 @@ test-fast: $(STAMP) ## Pure tests only
 	$(BIN)/pytest tests/unit tests/contract
 
 test-chart: $(STAMP) ## The chart with the real helm on a local cluster
-	$(BIN)/pytest tests/unit/chart tests/integration/chart
+	$(BIN)/pytest tests/contract/chart tests/integration/chart
+
+test-images: $(STAMP) ## The install steps of both Dockerfiles, torch included
+	MLSERVE_TEST_RUNTIME_IMAGE=1 $(BIN)/pytest tests/contract/images
+
+locks: $(STAMP) ## Pin what the images install, by hash
+	$(BIN)/python tools/lock.py
 
 test-chaos: $(STAMP) ## Kill the operator at random points of rollouts
 	$(BIN)/pytest tests/chaos --chaos-runs 200
@@ -88,7 +94,7 @@ kind-up: ## A kind cluster with mlserve and an example (needs docker, kind, helm
 	deploy/kind/up.sh
 
 kind-down: ## Delete the kind cluster
-	deploy/kind/down.sh
+	deploy/kind/up.sh down
 
 clean: down ## Remove what make made
 	rm -rf .venv .mlserve .tools
