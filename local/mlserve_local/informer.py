@@ -159,7 +159,7 @@ class Informer:
 
     @staticmethod
     def _backoff(failures: int) -> float:
-        return min(_MAX_BACKOFF_SECONDS, 0.05 * 2 ** min(failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311
+        return min(_MAX_BACKOFF_SECONDS, 0.05 * 2.0 ** min(failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311
 
     async def _list(self) -> str:
         found: dict[str, Obj] = {}

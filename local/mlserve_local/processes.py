@@ -64,6 +64,7 @@ class Process:
         stdout: int | IO[bytes] = subprocess.DEVNULL,
         stderr: int | IO[bytes] = subprocess.DEVNULL,
         death_signal: int = signal.SIGKILL,
+        pass_fds: Sequence[int] = (),
     ) -> Process:
         """Start `argv`. Raises OSError if the program cannot be executed."""
         child = subprocess.Popen(
@@ -74,6 +75,7 @@ class Process:
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
+            pass_fds=pass_fds,
             preexec_fn=die_with_parent(death_signal, os.getpid()),  # noqa: PLW1509 - calls prctl and getppid only
         )
         return cls(child)

@@ -5,11 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+
+READY_DESCRIPTOR: Final = "MLSERVE_LOCAL_READY_FD"
+"""Environment variable with a file descriptor: a part writes a JSON line to it when it is ready, then closes it."""
+
+
+def announce_ready(**facts: Any) -> None:
+    """Tell whoever started this part that it is ready, with facts such as the port it chose."""
+    descriptor = os.environ.pop(READY_DESCRIPTOR, None)
+    if descriptor is not None:
+        with os.fdopen(int(descriptor), "w") as file:
+            file.write(json.dumps(facts) + "\n")
 
 
 def run_part(start: Callable[[], asyncio.Future[Any]]) -> None:

@@ -26,6 +26,7 @@ from mlserve_local.objects import (
     namespace_of,
     owner_uid,
 )
+from mlserve_local.program import announce_ready
 from mlserve_local.workqueue import WorkQueue
 
 OWNER: Final = "owner"
@@ -104,3 +105,4 @@ class Context:
                 await informer.synced.wait()
             for controller in controllers:
                 group.create_task(controller.run())
+            announce_ready()

@@ -17,6 +17,7 @@ from mlserve_local.node.settings import AddressPool, NodeSettings
 from mlserve_local.node.stats import SAMPLE_SECONDS, Stats
 from mlserve_local.node.volumes import references
 from mlserve_local.objects import CONFIG_MAPS, PODS, SECRETS, Obj, is_deleting, name_of, namespace_of, uid_of
+from mlserve_local.program import announce_ready
 from mlserve_local.processes import become_subreaper, end_orphans
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Node:
                     await self._secrets.synced.wait()
                     group.create_task(self._pods.run())
                     await self._pods.synced.wait()
+                    announce_ready(node=self.settings.name, port=self._server.port)
                     clean_up(self.settings.data_dir, {uid_of(pod) for pod in self._pods})
             finally:
                 await self._shut_down()
