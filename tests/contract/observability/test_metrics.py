@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from mlserve_operator.metrics import METRICS as OPERATOR_METRICS
 
+from mlserve_operator.metrics import METRICS as OPERATOR_METRICS
 from mlserve_runtime.telemetry.metrics import METRICS as RUNTIME_METRICS
 
 ROOT = Path(__file__).resolve().parents[3]
