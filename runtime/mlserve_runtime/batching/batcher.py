@@ -59,9 +59,14 @@ class Worker:
         self._thread = self._start()
         self.restarts = 0
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def submit(self, task: _Task) -> None:
         """Run a batch; `task.done` is called on the event loop."""
-        if not self._thread.is_alive():
+        if not self.alive:
             self.restarts += 1
             logger.error("the worker thread had ended; a new one takes over")
             self._thread = self._start()
