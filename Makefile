@@ -97,4 +97,4 @@ kind-down: ## Delete the kind cluster
 	deploy/kind/up.sh down
 
 clean: down ## Remove what make made
-	rm -rf .venv .mlserve .tools
+	rm -rf .venv .tools

@@ -39,8 +39,9 @@ ROLLOUT = {
 class Demo:
     """The story, one method a chapter."""
 
-    def __init__(self, shell: Shell, rate: float) -> None:
+    def __init__(self, shell: Shell, data: Path, rate: float) -> None:
         self.shell = shell
+        self.data = data
         self.rate = rate
         self.stream: Stream | None = None
         self.versions: dict[str, str] = {}
@@ -172,7 +173,7 @@ class Demo:
         self.outcomes.append((version, "rolled back", rejected["reason"], tally.requests, tally.failed))
 
     def kill_operator(self) -> None:
-        parts = self.shell.json("mlserve local status --output json")
+        parts = self.shell.json(f"mlserve local status --data-dir {self.data} --output json")
         pid = next(part["pid"] for part in parts["parts"] if part["name"] == "operator")
         self.shell.run(f"kill -9 {pid}")
 
@@ -247,7 +248,7 @@ def main() -> int:
     options = parser.parse_args()
     data = Path(tempfile.mkdtemp(prefix="mlserve-demo-"))
     shell = Shell(data / "kubeconfig")
-    demo = Demo(shell, options.rate)
+    demo = Demo(shell, data, options.rate)
     code = 1
     begin = time.monotonic()
     try:
