@@ -1,0 +1,147 @@
+"""Local clusters for integration tests: real processes, real kubectl, nothing stands in for Kubernetes.
+
+`cluster` has API server, controllers, node and network; `operator_cluster` has the operator as well. Both live for the
+whole session, so a test works in a namespace of its own: the fixture `namespace` makes one and deletes it afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlserve_local.up import Cluster, UpOptions, down, up
+
+BIN = Path(sys.executable).parent
+WEB_SERVER = "web=python3 -m http.server"
+SHELL = "shell=/bin/sh"
+
+
+@dataclass(frozen=True)
+class LocalCluster:
+    """A running cluster: `kubectl(...)`, `get(...)`, `apply(...)` and `wait(...)` are what a test needs of it."""
+
+    cluster: Cluster
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.cluster.settings.kubeconfig
+
+    @property
+    def base_url(self) -> str:
+        """Of the API server."""
+        return self.cluster.settings.api_url
+
+    @property
+    def operator_url(self) -> str:
+        """Of the operator's management port."""
+        return self.cluster.settings.operator_url
+
+    @property
+    def logs(self) -> Path:
+        return self.cluster.data_dir / "logs"
+
+    def environment(self) -> dict[str, str]:
+        """For subprocesses that talk to the cluster."""
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+    def run(
+        self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl; with `check` a failure fails the test with what kubectl said."""
+        result = subprocess.run(
+            [str(BIN / "kubectl"), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=self.environment(),
+            timeout=timeout,
+            check=False,
+        )
+        if check and result.returncode != 0:
+            pytest.fail(f"kubectl {' '.join(arguments)}: exit {result.returncode}\n{result.stdout}{result.stderr}")
+        return result
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
+        """Standard output of kubectl."""
+        return self.run(*arguments, stdin=stdin, timeout=timeout).stdout
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """`kubectl get ... -o json`."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
+        return found
+
+    def apply(self, *objects: dict[str, Any], namespace: str) -> None:
+        """`kubectl apply` of objects."""
+        document = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+        self.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=document)
+
+    def wait(self, probe: Callable[[], Any], *, seconds: float = 30, what: str = "") -> Any:
+        """Ask until the probe returns something true, and return it; the test fails with the last answer."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                answer, problem = probe(), ""
+            except (AssertionError, LookupError, OSError, pytest.fail.Exception) as error:
+                answer, problem = None, repr(error)
+            if answer:
+                return answer
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what or probe} did not come true within {seconds:g} s; last: {problem or answer!r}")
+            time.sleep(0.1)
+
+
+def _start(directory: Path, *, operator: bool) -> Iterator[LocalCluster]:
+    options = UpOptions(
+        data_dir=directory,
+        operator=operator,
+        images=(WEB_SERVER, SHELL),
+        fake_gpus=2,
+        backoff_seconds=0.5,
+        autoscaler_seconds=2.0,
+    )
+    cluster = up(options)
+    try:
+        yield LocalCluster(cluster)
+    finally:
+        down(cluster.data_dir)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """API server, controllers, node (2 fake GPUs; images `web` and `shell`) and network."""
+    yield from _start(tmp_path_factory.mktemp("cluster"), operator=False)
+
+
+@pytest.fixture(scope="session")
+def operator_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """The same with the custom resource definition and the operator."""
+    yield from _start(tmp_path_factory.mktemp("operator-cluster"), operator=True)
+
+
+def _namespace(cluster: LocalCluster) -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def namespace(cluster: LocalCluster) -> Iterator[str]:
+    """A namespace of `cluster` for one test."""
+    yield from _namespace(cluster)
+
+
+@pytest.fixture
+def operator_namespace(operator_cluster: LocalCluster) -> Iterator[str]:
+    """A namespace of `operator_cluster` for one test."""
+    yield from _namespace(operator_cluster)
