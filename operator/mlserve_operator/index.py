@@ -53,6 +53,11 @@ class Index:
         self._unlink(key, known)
         del self._objects[key]
 
+    def drop_name(self, kind: str, namespace: str, name: str) -> None:
+        """Forget whatever has that name."""
+        if (known := self.get(kind, namespace, name)) is not None:
+            self.drop(known)
+
     def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """An object, or None."""
         return self._objects.get((kind, namespace, name))

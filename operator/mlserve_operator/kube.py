@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
+from kubernetes.aio.leaderelection.electionconfig import Config as ElectionConfig
+from kubernetes.aio.leaderelection.leaderelection import LeaderElection
+from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+
 from mlserve_core.api import v1alpha1 as api
 from mlserve_core.wire import FIELD_MANAGER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
 Object = dict[str, Any]
 
@@ -113,9 +117,7 @@ class Kube:
         if in_cluster and not self._kubeconfig:
             config.load_incluster_config(client_configuration=configuration)
         else:
-            await config.load_kube_config(
-                config_file=self._kubeconfig or None, client_configuration=configuration
-            )
+            await config.load_kube_config(config_file=self._kubeconfig or None, client_configuration=configuration)
         self._api = client.ApiClient(configuration)
         self._dynamic = DynamicClient(self._api)
         return self
@@ -204,3 +206,17 @@ def _api_error(error: ApiException) -> ApiError:
         return ApiError(int(error.status), status.get("reason", ""), status.get("message", str(error.reason)))
     except (TypeError, ValueError, AttributeError):
         return ApiError(int(error.status or 0), "", str(error.reason))
+
+
+async def lease_election(
+    kube: Kube,
+    namespace: str,
+    name: str,
+    identity: str,
+    started: Callable[[], Coroutine[Any, Any, None]],
+    stopped: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Stand for leadership once: returns after leadership was won and lost."""
+    lock = LeaseLock(name, namespace, identity, kube.api_client)
+    timing = {"lease_duration": 15, "renew_deadline": 10, "retry_period": 2}
+    await LeaderElection(ElectionConfig(lock, **timing, onstarted_leading=started, onstopped_leading=stopped)).run()

@@ -10,7 +10,7 @@ import argparse
 import os
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,7 +114,7 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
     values = vars(parser.parse_args(flags)) | {
         name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None
     }
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 

@@ -540,5 +540,7 @@ class Reason(StrEnum):
     DRIFT_ROLLBACK = "DriftRollback"
     MANUAL_ABORT = "ManualAbort"
     INVALID_SPEC = "InvalidSpec"
+    OBJECT_CONFLICT = "ObjectConflict"
+    OBJECT_REFUSED = "ObjectRefused"
     ROLLED_BACK = "RolledBack"
     PROMOTED = "Promoted"

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from mlserve_core import wire
-
 from mlserve_operator.resources.metadata import child, model_labels, runtime_selector
 
 Object = dict[str, Any]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_core import wire
 from mlserve_core.api.v1alpha1 import Device
-
 from mlserve_operator.resources.metadata import model_labels
 from mlserve_operator.resources.overlay import overlay
 
@@ -105,8 +104,8 @@ def _fetch_container(name: str, revision: str, model: Model, image: str, fetch_a
     }
     if model.credentials is not None:
         container["envFrom"] = [{"secretRef": {"name": model.credentials.secret_name}}]
-    if claim := _claim(model):
-        container["volumeMounts"].append({"name": "claim", "mountPath": f"/mnt/pvc/{claim}", "readOnly": True})
+    if _is_mounted(model):  # verified only
+        container["volumeMounts"][0] = _model_mount(model)
     return container
 
 
@@ -122,7 +121,7 @@ def _runtime_container(name: str, revision: str, model: Model, runtime: Runtime,
         ],
         "env": [*_identity(name, revision, model), *_runtime_env(runtime), *runtime.env],
         "volumeMounts": [
-            {"name": "model", "mountPath": wire.MODEL_DIR, "readOnly": True},
+            _model_mount(model),
             {"name": "comparison", "mountPath": wire.COMPARISON_DIR, "readOnly": True},
             {"name": "feedback", "mountPath": wire.FEEDBACK_KEYS_DIR, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a private emptyDir, not the machine's
@@ -223,20 +222,33 @@ def _gpu_tolerations(gpu: Gpu | None, device: Device) -> list[Object]:
 
 
 def _volumes(name: str, model: Model) -> list[Object]:
-    volumes: list[Object] = [
-        {"name": "model", "emptyDir": {}},
+    return [
+        {"name": "model", **_model_volume(model)},
         {"name": "tmp", "emptyDir": {}},
         {"name": "comparison", "configMap": {"name": comparison_name(name), "optional": True}},
         {"name": "feedback", "secret": {"secretName": feedback_name(name), "optional": True}},
     ]
-    if claim := _claim(model):
-        volumes.append({"name": "claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
-    return volumes
 
 
-def _claim(model: Model) -> str:
+def _model_volume(model: Model) -> Object:
+    """Where the artifact lies in the pod: the kubelet mounts claims and images, everything else is fetched."""
     scheme, _, rest = model.uri.partition("://")
-    return rest.partition("/")[0] if scheme == "pvc" else ""
+    if scheme == "pvc":
+        return {"persistentVolumeClaim": {"claimName": rest.partition("/")[0], "readOnly": True}}
+    if scheme == "oci":
+        return {"image": {"reference": rest, "pullPolicy": "IfNotPresent"}}
+    return {"emptyDir": {}}
+
+
+def _model_mount(model: Model) -> Object:
+    mount: Object = {"name": "model", "mountPath": wire.MODEL_DIR, "readOnly": True}
+    scheme, _, rest = model.uri.partition("://")
+    path = rest.partition("/")[2].strip("/") if scheme == "pvc" else ""
+    return {**mount, "subPath": path} if path else mount
+
+
+def _is_mounted(model: Model) -> bool:
+    return model.uri.startswith(("pvc://", "oci://"))
 
 
 def _probe(path: str, *, period: int, failures: int) -> Object:

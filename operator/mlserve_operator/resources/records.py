@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_core import wire
-
 from mlserve_operator.resources.metadata import child, model_labels
 from mlserve_operator.resources.pod import comparison_name, digest_name, feedback_name
 from mlserve_operator.rollout.revisions import Snapshot

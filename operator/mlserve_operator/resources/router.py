@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_core.wire import MANAGEMENT_PORT, PATH_LIVEZ, PATH_READYZ
-
 from mlserve_operator.resources.disruption import disruption_spec
 from mlserve_operator.resources.metadata import owner_reference, router_labels, router_selector
 from mlserve_operator.resources.pod import NUMERIC_USER
@@ -156,10 +155,7 @@ def _container(resources: Resources | None, image: str, log_level: str) -> Objec
 def _drain_script() -> str:
     """Ask Envoy to drain, then give clients the time to leave. The image has bash but no HTTP client."""
     request = r"POST /drain_listeners?graceful&skip_exit HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
-    return (
-        f"exec 3<>/dev/tcp/127.0.0.1/{ADMIN_PORT} && printf '{request}' >&3 && cat <&3; "
-        f"sleep {DRAIN_SECONDS}"
-    )
+    return f"exec 3<>/dev/tcp/127.0.0.1/{ADMIN_PORT} && printf '{request}' >&3 && cat <&3; sleep {DRAIN_SECONDS}"
 
 
 def _probe(path: str, *, period: int, failures: int) -> Object:

@@ -66,7 +66,8 @@ def of_revision(revision: str, namespace: str, cluster_domain: str, dns_resolver
             "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [_endpoint(host, port)]}]},
         }
 
-    http, http2 = {"http_protocol_options": {}}, {"http2_protocol_options": {}}
+    http: Object = {"http_protocol_options": {}}
+    http2: Object = {"http2_protocol_options": {}}
     return [
         cluster(http_cluster(revision), wire.HTTP_PORT, "LEAST_REQUEST", http, 1),
         cluster(grpc_cluster(revision), wire.GRPC_PORT, "LEAST_REQUEST", http2, 1),

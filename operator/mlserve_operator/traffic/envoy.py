@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_core import wire
-
 from mlserve_operator.traffic import clusters, routes
 
 if TYPE_CHECKING:
@@ -44,9 +43,7 @@ MANAGEMENT: Final = "management!"
 """Virtual host of the management listener; no ModelDeployment can have that name."""
 
 _TYPE: Final = "type.googleapis.com/envoy."
-_HTTP_CONNECTION_MANAGER: Final = (
-    _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-)
+_HTTP_CONNECTION_MANAGER: Final = _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER_FILTER: Final = {
     "name": "envoy.filters.http.router",
     "typed_config": {"@type": _TYPE + "extensions.filters.http.router.v3.Router"},

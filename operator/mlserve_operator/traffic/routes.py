@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_core import wire
-
 from mlserve_operator.traffic.clusters import feedback_cluster, grpc_cluster, http_cluster
 
 if TYPE_CHECKING:

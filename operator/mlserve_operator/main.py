@@ -1,0 +1,119 @@
+"""The process `mlserve-operator`: connect the parts, run until told to stop.
+
+kopf fills the index and puts keys on the queue, workers reconcile them while this replica leads, and the management
+port says how it goes. If any part ends, the process ends: a kubelet restarts it, and nothing is lost by that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+import aiohttp
+import kopf
+
+from mlserve_operator import logs, metrics
+from mlserve_operator.execute import Executor
+from mlserve_operator.handlers import build_registry, build_settings
+from mlserve_operator.index import Index
+from mlserve_operator.kube import ApiError, Kube
+from mlserve_operator.leader import lead
+from mlserve_operator.management import build_application, serve
+from mlserve_operator.queue import WorkQueue
+from mlserve_operator.reconcile import Key, Reconciler
+from mlserve_operator.settings import Settings, load_settings
+from mlserve_operator.telemetry import Telemetry
+from mlserve_operator.work import Resync, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script."""
+    settings = load_settings(sys.argv[1:] if arguments is None else arguments)
+    logs.configure(settings.log_format, settings.log_level)
+    if settings.kubeconfig:
+        os.environ["KUBECONFIG"] = settings.kubeconfig  # kopf reads it from there
+    try:
+        asyncio.run(run(settings))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 0
+    except (OSError, ApiError) as error:
+        logger.critical("%s", error)
+        return 1
+    return 0
+
+
+async def run(settings: Settings) -> None:
+    """Run the operator until kopf is told to stop by a signal."""
+    index, ready = Index(), asyncio.Event()
+    queue: WorkQueue[Key] = WorkQueue(time.monotonic)
+    limits = aiohttp.TCPConnector(limit=64, keepalive_timeout=30)
+    async with contextlib.AsyncExitStack() as stack:
+        kube = await stack.enter_async_context(Kube(settings.kubeconfig))
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=limits))
+        reconciler = Reconciler(
+            settings=settings,
+            index=index,
+            executor=Executor(kube, index),
+            telemetry=Telemetry(session, time.monotonic),
+            queue=queue,
+            now=time.time,
+        )
+        workers = Workers(queue, reconciler, time.monotonic)
+        application = build_application(workers.trouble, ready.is_set)
+        runner = await serve(application, settings.management_host, settings.management_port)
+        stack.push_async_callback(runner.cleanup)
+        resync = Resync(kube, index, workers, settings.namespaces, settings.resync_seconds)
+        await _until_first_ends(
+            _watch(settings, index, queue, ready),
+            workers.run(settings.workers),
+            resync.run(),
+            _lead(kube, settings, workers),
+        )
+
+
+async def _watch(settings: Settings, index: Index, queue: WorkQueue[Key], ready: asyncio.Event) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        await kopf.operator(
+            registry=build_registry(index, queue),
+            settings=build_settings(),
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+            ready_flag=ready,
+        )
+
+
+async def _lead(kube: Kube, settings: Settings, workers: Workers) -> None:
+    if not settings.leader_election:
+        metrics.LEADER.set(1)
+        workers.is_leader.set()
+        await asyncio.Event().wait()
+    await lead(kube, settings.leader_election_namespace, workers.is_leader)
+
+
+async def _until_first_ends(*parts: Coroutine[object, object, None]) -> None:
+    """Run all parts; when one ends, in whatever way, end the others and pass on how it ended."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,362 @@
+"""One reconcile of one key: observe, step, execute.
+
+The order of writes is what survives a crash: the snapshot of a new revision first, then the checkpoint with the
+decision (compare-and-swap: of two operators only one acts), then the objects, then Events and status. Whatever was
+left undone is done by the next reconcile, because nothing is concluded from what was written, only from what is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from mlserve_core.api.conditions import Claim, merge_conditions
+from mlserve_core.api.v1alpha1 import (
+    KIND,
+    ConditionType,
+    ModelDeploymentStatus,
+    Reason,
+    TrafficMode,
+)
+from mlserve_core.wire import LABEL_REVISION
+from mlserve_operator import kube, metrics
+from mlserve_operator.comparison import merge_patch
+from mlserve_operator.execute import NotOwnedError
+from mlserve_operator.failures import is_ready
+from mlserve_operator.kube import ApiError
+from mlserve_operator.observe import Observed, observe, router_of
+from mlserve_operator.resources.children import Wanted, build_children
+from mlserve_operator.resources.pod import build_pod_template, comparison_name, digest_name, feedback_name
+from mlserve_operator.resources.records import (
+    build_checkpoint,
+    build_feedback_keys,
+    build_snapshot,
+    checkpoint_name,
+)
+from mlserve_operator.rollout.revisions import Snapshot, expired
+from mlserve_operator.rollout.state import Decision, Event
+from mlserve_operator.rollout.step import step
+from mlserve_operator.routing import reconcile_router, taken_ports
+from mlserve_operator.status import Situation, build_status, claims, timestamp
+from mlserve_operator.traffic.envoy import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlserve_operator.execute import Executor
+    from mlserve_operator.index import Index
+    from mlserve_operator.queue import WorkQueue
+    from mlserve_operator.settings import Settings
+    from mlserve_operator.telemetry import Telemetry
+
+Object = dict[str, Any]
+logger = logging.getLogger(__name__)
+
+ROUTER: Final = "Router"
+FEEDBACK_KEY_BYTES: Final = 32
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """What a reconcile is about: a ModelDeployment or a router."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass
+class Reconciler:
+    """Everything a reconcile needs.
+
+    Attributes:
+        settings: of the installation.
+        index: what the watches told.
+        executor: writes.
+        telemetry: measurements.
+        queue: further keys go here.
+        now: seconds since the epoch.
+    """
+
+    settings: Settings
+    index: Index
+    executor: Executor
+    telemetry: Telemetry
+    queue: WorkQueue[Key]
+    now: Callable[[], float]
+    _obstacles: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    _profiles: dict[str, Object] = field(default_factory=dict)
+
+    async def reconcile(self, key: Key) -> None:
+        """Bring the world closer to what one key wants; raises what should be tried again."""
+        if key.kind == ROUTER:
+            await self._reconcile_router(key)
+        else:
+            await self._reconcile_model(key)
+
+    async def _reconcile_router(self, key: Key) -> None:
+        before = self._obstacles.pop(key, None)
+        try:
+            await reconcile_router(key.namespace, key.name, self.index, self.executor, self.settings)
+        except NotOwnedError as error:
+            self._obstacles[key] = (Reason.OBJECT_CONFLICT, str(error))
+            raise
+        finally:
+            if before != self._obstacles.get(key):
+                self._wake_models(key)
+
+    def _wake_models(self, router: Key) -> None:
+        for owner in self.index.of_kind(KIND, router.namespace):
+            self.queue.add(Key(KIND, router.namespace, owner["metadata"]["name"]))
+
+    async def _reconcile_model(self, key: Key) -> None:
+        owner = self.index.get(KIND, key.namespace, key.name)
+        if owner is None or "deletionTimestamp" in owner["metadata"]:
+            self.queue.forget(key)
+            metrics.forget(key.namespace, key.name)
+            return  # Kubernetes collects the children
+        try:
+            observed = await observe(owner, self.index, self.telemetry, self.now())
+        except ValidationError as error:
+            await self._report_invalid(owner, error)
+            return
+        observed = await self._with_snapshot(observed)
+        decision = step(observed.state, observed.observation)
+        observed = await self._remember(observed, decision)
+        obstacle = await self._act(observed, decision)
+        await self._report(observed, decision, obstacle)
+        if decision.requeue_after is not None:
+            self.queue.add(key, max(decision.requeue_after, self.queue.debounce))
+        if obstacle is not None:
+            raise ObstacleError(obstacle[1])
+
+    # --- before anything is acted upon ----------------------------------------------------------------------------
+
+    async def _with_snapshot(self, observed: Observed) -> Observed:
+        """Pin the wanted revision as it is now, if it is new."""
+        target = observed.observation.target
+        if target in observed.snapshots:
+            return observed
+        spec = observed.spec
+        image = spec.runtime.image or self.settings.runtime_image
+        snapshot = Snapshot(
+            revision=target,
+            number=1 + max((item.number for item in observed.snapshots.values()), default=0),
+            model=spec.model,
+            runtime=spec.runtime,
+            template=build_pod_template(
+                name=observed.name,
+                revision=target,
+                model=spec.model,
+                runtime=spec.runtime,
+                image=image,
+                fetch_allow=self.settings.fetch_allow,
+            ),
+        )
+        await self.executor.ensure(build_snapshot(observed.owner, snapshot), {observed.uid})
+        history = (target, *observed.observation.history)
+        return replace(
+            observed,
+            snapshots={**observed.snapshots, target: snapshot},
+            observation=observed.observation.model_copy(update={"history": history}),
+        )
+
+    async def _remember(self, observed: Observed, decision: Decision) -> Observed:
+        """Write the checkpoint if the decision or the listener is news; the router follows from it."""
+        port, is_routed = observed.port, observed.spec.traffic.mode is TrafficMode.ENVOY
+        if is_routed and port is None:
+            port = free_port(taken_ports(self.index, observed.namespace))
+        if decision.state == observed.state and port == observed.port and observed.checkpoint_version:
+            return observed
+        version = observed.checkpoint_version
+        body = build_checkpoint(observed.owner, decision.state, port=port, resource_version=version)
+        await self.executor.checkpoint(body)
+        if is_routed:
+            self.queue.add(Key(ROUTER, observed.namespace, router_of(observed.name, observed.spec)), 0)
+        for item in decision.state.rejected:
+            if item not in observed.state.rejected:
+                metrics.ROLLBACKS.labels(observed.namespace, observed.name, item.reason).inc()
+        return replace(observed, port=port)
+
+    # --- act ------------------------------------------------------------------------------------------------------
+
+    async def _act(self, observed: Observed, decision: Decision) -> tuple[str, str] | None:
+        """Make and delete objects. Returns what is in the way (reason, message), if anything is."""
+        router = router_of(observed.name, observed.spec)
+        obstacle = self._obstacles.get(Key(ROUTER, observed.namespace, router))
+        gone = expired(observed.snapshots.values(), self._kept(decision), observed.spec.revision_history_limit)
+        kept = {name: item for name, item in observed.snapshots.items() if item not in gone}
+        wanted = Wanted(
+            owner=observed.owner,
+            spec=observed.spec,
+            plans=decision.revisions,
+            snapshots=kept,
+            route=decision.route,
+            router=router,
+            port=observed.port,
+            digests=self._pinned(observed, kept),
+            comparison=await self._comparison(observed, decision),
+            network_policy=self.settings.network_policy,
+        )
+        children = build_children(wanted)
+        for body in children:
+            try:
+                await self.executor.ensure(body, {observed.uid})
+            except NotOwnedError as error:
+                obstacle = (Reason.OBJECT_CONFLICT, str(error))
+            except ApiError as error:
+                obstacle = (_refusal(error), f"{body['kind']} {body['metadata']['name']}: {error}")
+        await self._scale(observed, decision)
+        secret = build_feedback_keys(observed.owner, secrets.token_bytes(FEEDBACK_KEY_BYTES))
+        await self.executor.ensure_secret(secret)
+        if obstacle is None:  # with an obstacle the picture is not complete enough to delete by
+            await self._prune(observed, decision, children, kept)
+        await self._restart(observed, decision)
+        return obstacle
+
+    def _kept(self, decision: Decision) -> list[str]:
+        state = decision.state
+        return [revision for revision in (state.stable, state.canary, state.previous) if revision]
+
+    def _pinned(self, observed: Observed, kept: dict[str, Snapshot]) -> dict[str, str]:
+        """Digests to pin: what the first pod of a revision without a digest of its own fetched."""
+        pinned = {}
+        for revision, snapshot in kept.items():
+            live = self.index.get("ConfigMap", observed.namespace, digest_name(revision))
+            known = ((live or {}).get("data") or {}).get("digest") or observed.digests.get(revision)
+            if known and not snapshot.model.digest:
+                pinned[revision] = known
+        return pinned
+
+    async def _comparison(self, observed: Observed, decision: Decision) -> Object | None:
+        """Stable's profile, asked from one of its pods once per rollout."""
+        revision = decision.compare_on
+        if revision is None:
+            return None
+        if revision not in self._profiles:
+            pods = self.index.of_model("Pod", observed.namespace, observed.name)
+            own = [pod for pod in pods if pod["metadata"]["labels"].get(LABEL_REVISION) == revision]
+            for pod in filter(is_ready, own):
+                if (profile := await self.telemetry.profile(pod)) is not None:
+                    self._profiles[revision] = profile
+                    break
+        profile = self._profiles.get(revision)
+        return {"rolloutId": decision.state.canary or "", "profile": profile} if profile else None
+
+    async def _scale(self, observed: Observed, decision: Decision) -> None:
+        for plan in decision.revisions:
+            live = self.index.get("Deployment", observed.namespace, plan.revision)
+            if live is None:
+                continue
+            # An autoscaler moves everything above its own floor; it rests at 0 and has to be woken from there.
+            size = live["spec"].get("replicas", 1)
+            is_autoscaled = observed.spec.autoscaling is not None and size > 0 and plan.replicas > 0
+            if not is_autoscaled:
+                await self.executor.scale(observed.namespace, plan.revision, plan.replicas)
+
+    async def _prune(
+        self, observed: Observed, decision: Decision, children: list[Object], kept: dict[str, Snapshot]
+    ) -> None:
+        wanted = {(body["kind"], body["metadata"]["name"]) for body in children}
+        wanted |= {("ConfigMap", checkpoint_name(observed.name)), ("Secret", feedback_name(observed.name))}
+        wanted |= {("ControllerRevision", revision) for revision in kept}
+        if decision.compare_on is not None:  # kept while stable's pods cannot be asked
+            wanted.add(("ConfigMap", comparison_name(observed.name)))
+        await self.executor.prune(observed.namespace, observed.name, observed.uid, wanted)
+
+    async def _restart(self, observed: Observed, decision: Decision) -> None:
+        for name in decision.restart:
+            if (pod := self.index.get("Pod", observed.namespace, name)) is not None:
+                await self.executor.delete(kube.POD, pod)
+
+    # --- say ------------------------------------------------------------------------------------------------------
+
+    async def _report(self, observed: Observed, decision: Decision, obstacle: tuple[str, str] | None) -> None:
+        situation = Situation(
+            name=observed.name,
+            namespace=observed.namespace,
+            state=decision.state,
+            observation=observed.observation,
+            snapshots=observed.snapshots,
+            digests={**observed.digests} | self._pinned(observed, dict(observed.snapshots)),
+            obstacle=obstacle,
+        )
+        status = build_status(situation, observed.status)
+        events = [*decision.events, *_own_events(observed, situation, decision)]
+        await self._publish(observed.owner, observed.status, status, events)
+
+    async def _publish(
+        self, owner: Object, before: ModelDeploymentStatus, status: ModelDeploymentStatus, events: list[Event]
+    ) -> None:
+        metadata = owner["metadata"]
+        metrics.show(metadata["namespace"], metadata["name"], status)
+        patch = merge_patch(owner.get("status") or {}, _dump(status))
+        if patch:
+            await self.executor.patch_status(owner, patch)
+        for event in events:
+            logger.info(
+                "%s",
+                event.message,
+                extra={"namespace": metadata["namespace"], "modeldeployment": metadata["name"], "reason": event.reason},
+            )
+            await self.executor.emit(owner, event, self.now())
+
+    async def _report_invalid(self, owner: Object, error: ValidationError) -> None:
+        """A spec (or a checkpoint) that cannot be read: the schema of the cluster is older, or somebody edited."""
+        before = ModelDeploymentStatus.model_validate(owner.get("status") or {})
+        first = error.errors()[0]
+        message = f"{error.title}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        found = [
+            Claim(ConditionType.READY, False, Reason.INVALID_SPEC, message),
+            Claim(ConditionType.STALLED, True, Reason.INVALID_SPEC, message),
+        ]
+        generation = owner["metadata"]["generation"]
+        conditions = merge_conditions(before.conditions, found, generation=generation, now=timestamp(self.now()))
+        status = before.model_copy(update={"observed_generation": generation, "conditions": conditions})
+        news = _dump(before) != _dump(status)
+        events = [Event(type="Warning", reason=Reason.INVALID_SPEC, message=message)] if news else []
+        await self._publish(owner, before, status, events)
+
+
+class ObstacleError(Exception):
+    """Something that the user or an administrator has to move is in the way; tried again with back-off."""
+
+
+def _refusal(error: ApiError) -> str:
+    return Reason.INSUFFICIENT_RESOURCES if "exceeded quota" in str(error) else Reason.OBJECT_REFUSED
+
+
+def _own_events(observed: Observed, situation: Situation, decision: Decision) -> list[Event]:
+    """Events of the shell: a failure that is news, a command nobody understands, fields that do nothing yet."""
+    events = []
+    ready_before = next((item for item in observed.status.conditions if item.type == "Ready"), None)
+    ready = claims(situation)[0]
+    told = {event.reason for event in decision.events}
+    is_failure = ready.status is False and (situation.obstacle is not None or situation.failure is not None)
+    if is_failure and ready.reason not in told and (ready_before is None or ready_before.reason != ready.reason):
+        events.append(Event(type="Warning", reason=ready.reason, message=ready.message))
+    if observed.status.observed_generation != observed.observation.generation:
+        for name in unimplemented(observed):
+            message = f"{name} has no effect in this release"
+            events.append(Event(type="Warning", reason="NotImplemented", message=message))
+        if observed.command_text and observed.observation.command is None:
+            message = (
+                f"{observed.command_text!r} is no command: promote, abort, retry, pause, resume or undo[=revision]"
+            )
+            events.append(Event(type="Warning", reason="UnknownCommand", message=f"{message}, then :nonce"))
+    return events
+
+
+def unimplemented(observed: Observed) -> list[str]:
+    """Fields the user set that do nothing yet."""
+    return ["spec.rollout.maxSurgeGpus above 0"] if (observed.spec.rollout.max_surge_gpus or 0) > 0 else []
+
+
+def _dump(status: ModelDeploymentStatus) -> Object:
+    """A status as it is stored: what says nothing is left out."""
+    raw: Object = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {key: value for key, value in raw.items() if value not in ("", [])}

@@ -1,0 +1,115 @@
+"""Reconcile of a router: the files of all the ModelDeployments it serves, taken from their checkpoints.
+
+A shared router is nobody's alone, so it has a key of its own on the queue. Whatever a ModelDeployment decided is in
+its checkpoint by the time the router is asked to follow; a restart of the operator finds all routes there again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlserve_core.api.v1alpha1 import KIND, ModelDeploymentSpec, TrafficMode
+from mlserve_core.wire import ANNOTATION_CONFIG_HASH
+from mlserve_operator import kube
+from mlserve_operator.observe import router_of
+from mlserve_operator.resources.metadata import is_owned_by
+from mlserve_operator.resources.records import checkpoint_name, read_checkpoint
+from mlserve_operator.resources.router import build_router
+from mlserve_operator.traffic import envoy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlserve_operator.execute import Executor
+    from mlserve_operator.index import Index
+    from mlserve_operator.settings import Settings
+
+Object = dict[str, Any]
+
+ROUTER_KINDS = (kube.DEPLOYMENT, kube.CONFIG_MAP, kube.DISRUPTION_BUDGET, kube.SERVICE_ACCOUNT)
+
+
+async def reconcile_router(namespace: str, router: str, index: Index, executor: Executor, settings: Settings) -> None:
+    """Make a router serve exactly the ModelDeployments that lead to it.
+
+    Raises:
+        NotOwnedError: somebody else has an object of the router's name.
+        kube.ApiError: the API server refused.
+    """
+    served = list(served_by(index, namespace, router))
+    if not served:
+        for kind in ROUTER_KINDS:
+            for body in index.of_instance(kind.kind, namespace, router):
+                await executor.delete(kind, body)
+        return
+    entries = [entry for _, spec, entry in served]
+    files = envoy.files(entries, cluster_domain=settings.cluster_domain, dns_resolver=settings.dns_resolver)
+    largest = max((spec.traffic.router for _, spec, _ in served), key=lambda wish: wish.replicas)
+    resources = next((spec.traffic.router.resources for _, spec, _ in served if spec.traffic.router.resources), None)
+    owners = [owner for owner, _, _ in served]
+    for body in build_router(
+        name=router,
+        namespace=namespace,
+        owners=owners,
+        files=files,
+        replicas=largest.replicas,
+        resources=resources,
+        image=settings.router_image,
+        log_level=settings.router_log_level,
+    ):
+        await executor.ensure(body, _owners_ever(index, namespace, router, owners))
+    for pod in index.of_instance("Pod", namespace, router):
+        if "deletionTimestamp" not in pod["metadata"]:
+            await executor.touch(pod, ANNOTATION_CONFIG_HASH, envoy.version_of(files))
+
+
+def served_by(index: Index, namespace: str, router: str) -> Iterator[tuple[Object, ModelDeploymentSpec, envoy.Entry]]:
+    """ModelDeployments that lead to a router and have a listener there."""
+    for owner in index.of_kind(KIND, namespace):
+        name, uid = owner["metadata"]["name"], owner["metadata"]["uid"]
+        checkpoint = index.get("ConfigMap", namespace, checkpoint_name(name))
+        if "deletionTimestamp" in owner["metadata"] or checkpoint is None or not is_owned_by(checkpoint, uid):
+            continue
+        try:
+            spec = ModelDeploymentSpec.model_validate(owner["spec"])
+            state, port = read_checkpoint(checkpoint)
+        except ValueError:
+            continue  # its own reconcile says what is wrong with it
+        if spec.traffic.mode is not TrafficMode.ENVOY or router_of(name, spec) != router or port is None:
+            continue
+        entry = envoy.Entry(
+            name=name,
+            namespace=namespace,
+            port=port,
+            route=state.route,
+            timeout_seconds=spec.traffic.timeout_seconds,
+            sticky_header=spec.traffic.sticky_header,
+        )
+        yield owner, spec, entry
+
+
+def taken_ports(index: Index, namespace: str) -> set[int]:
+    """Listener ports of all ModelDeployments of a namespace."""
+    taken = set()
+    for owner in index.of_kind(KIND, namespace):
+        checkpoint = index.get("ConfigMap", namespace, checkpoint_name(owner["metadata"]["name"]))
+        try:
+            _, port = read_checkpoint(checkpoint)
+        except ValueError:
+            continue
+        if port is not None:
+            taken.add(port)
+    return taken
+
+
+def _owners_ever(index: Index, namespace: str, router: str, owners: list[Object]) -> set[str]:
+    """Owners that make a router object ours: those it has now, and those of the checkpointed past.
+
+    A router whose ModelDeployments were all replaced between two looks carries the managed-by label (it is in the
+    index only for that), so its own references count as ours.
+    """
+    uids = {owner["metadata"]["uid"] for owner in owners}
+    for kind in ROUTER_KINDS:
+        for body in index.of_instance(kind.kind, namespace, router):
+            uids |= {reference["uid"] for reference in body["metadata"].get("ownerReferences") or ()}
+    return uids
