@@ -133,7 +133,7 @@ def main() -> int:
     (directory / "warmup.json").write_text(json.dumps({"instances": instances}) + "\n")
     made = package(directory, out_of_fold(data.data, data.target, classes), created_at="")
 
-    if options.output == HERE / "artifacts":
+    if options.output.resolve() == (HERE / "artifacts").resolve():
         path = HERE / "modeldeployment.yaml"
         digest = made.manifest.digest
         path.write_text(re.sub(r"digest: sha256:[0-9a-f]{64}", f"digest: {digest}", path.read_text()))

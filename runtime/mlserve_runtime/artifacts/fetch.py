@@ -7,6 +7,7 @@ last: a directory with a manifest is a whole artifact. A restarted container fin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -71,22 +72,30 @@ def fetch(
     if present:
         progress.say(f"{present.digest} is already in place")
         return present
-    source = open_source(uri, policy, environment)
+    with contextlib.closing(open_source(uri, policy, environment)) as source:
+        artifact = _bring(uri, source, destination, digest, policy, progress)
+    progress.say(f"fetched {megabytes(artifact.manifest.total_size)}, digest {artifact.digest}")
+    return Artifact(directory=destination, spec=artifact.spec, manifest=artifact.manifest)
+
+
+def _bring(
+    uri: ModelUri, source: Source, destination: Path, digest: str, policy: FetchPolicy, progress: Progress
+) -> Artifact:
     destination.mkdir(parents=True, exist_ok=True)
     staging = destination / STAGING
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
         progress.say(f"fetching {uri.shown}")
-        root = (_fetch_archive if uri.is_archive else _fetch_directory)(uri, source, staging, digest, policy, progress)
+        bring = _bring_archive if uri.is_archive else _bring_directory
+        root = bring(uri, source, staging, digest, policy, progress)
         if not (root / MANIFEST_FILE).is_file():
             write_manifest(root)
         artifact = load_artifact(root, digest)
         _move_into_place(root, destination)
+        return artifact
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    progress.say(f"fetched {megabytes(artifact.manifest.total_size)}, digest {artifact.digest}")
-    return Artifact(directory=destination, spec=artifact.spec, manifest=artifact.manifest)
 
 
 def _already_there(destination: Path, digest: str) -> Artifact | None:
@@ -99,7 +108,7 @@ def _already_there(destination: Path, digest: str) -> Artifact | None:
         return None
 
 
-def _fetch_directory(
+def _bring_directory(
     uri: ModelUri, source: Source, staging: Path, digest: str, policy: FetchPolicy, progress: Progress
 ) -> Path:
     files = _files_of(uri, source, staging, digest, progress)
@@ -155,7 +164,7 @@ def _files_of(uri: ModelUri, source: Source, staging: Path, digest: str, progres
     return [RemoteFile(file.path, file.size) for file in manifest.files]
 
 
-def _fetch_archive(
+def _bring_archive(
     uri: ModelUri, source: Source, staging: Path, _digest: str, policy: FetchPolicy, progress: Progress
 ) -> Path:
     archive, unpacked = staging / "archive", staging / "unpacked"

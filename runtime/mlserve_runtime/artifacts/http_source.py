@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,8 @@ from mlserve_runtime.artifacts.progress import Progress
 from mlserve_runtime.artifacts.sources import MissingFileError, RemoteFile
 
 ATTEMPTS: Final = 6
+FIRST_WAIT: Final = 0.5
+"""Seconds before the second attempt; doubles with every further one."""
 _MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
 _TRANSIENT: Final = {408, 425, 429}
@@ -64,12 +66,10 @@ class HttpSource:
         policy: FetchPolicy,
         *,
         token: str = "",
-        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._base = base
         self._policy = policy
         self._token = token
-        self._sleep = sleep
         self._origin = _origin(base)
         self._pool = httpcore.ConnectionPool(
             ssl_context=_tls(), max_connections=8, network_backend=GuardedBackend(policy), http1=True
@@ -95,9 +95,13 @@ class HttpSource:
             except TransientFetchError as error:
                 if attempt == ATTEMPTS:
                     raise TransientFetchError(f"{name}: {error} (gave up after {ATTEMPTS} attempts)") from error
-                wait = min(30.0, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.5)  # noqa: S311  jitter, no secret
+                wait = min(30.0, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.5)  # noqa: S311  jitter, no secret
                 progress.say(f"{name}: {error}; next attempt in {wait:.1f} s")
-                self._sleep(wait)
+                time.sleep(wait)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
 
     def _url(self, path: str) -> str:
         if not path:

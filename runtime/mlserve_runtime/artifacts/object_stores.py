@@ -72,6 +72,9 @@ class ObjectStoreSource:
         except BaseError as error:
             raise self._explained(error, key) from error
 
+    def close(self) -> None:
+        """Nothing to do: the library keeps its own connections."""
+
     def _explained(self, error: BaseError, what: str) -> FetchError:
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
             return FetchError(f"{what}: the store refuses access; check spec.model.credentials")

@@ -32,6 +32,7 @@ DEFAULT_MAX_BYTES: Final = 50 * 1024**3
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_MAPPED: Final = ipaddress.ip_network("::ffff:0:0/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,10 @@ class FetchPolicy:
         address = ipaddress.ip_address(text.partition("%")[0])
         if host.lower() in self.allowed_hosts or self._in_networks(address):
             return True
-        return all(is_public(each) for each in (address, *_embedded(address)))
+        embedded = _embedded(address)
+        # Behind NAT64 and in mapped addresses it is the IPv4 address that is reached; tunnels are judged by both ends.
+        only_embedded = address in _NAT64 or address in _MAPPED
+        return all(is_public(each) for each in (embedded if only_embedded else (address, *embedded)))
 
     def _literal_allowed(self, host: str) -> bool:
         try:

@@ -46,6 +46,9 @@ class Source(Protocol):
         Raises MissingFileError, FetchError, or TransientFetchError once retries are used up.
         """
 
+    def close(self) -> None:
+        """Give connections back."""
+
 
 def open_source(uri: ModelUri, policy: FetchPolicy, environment: Mapping[str, str] = os.environ) -> Source:
     """The source of a URI that has something to fetch. Raises FetchError where the policy forbids it."""
@@ -116,3 +119,6 @@ class LocalSource:
                     raise FetchError(f"{path or source.name} has more than {limit} bytes")
                 writer.write(chunk)
                 progress.advance(len(chunk))
+
+    def close(self) -> None:
+        """Nothing to do."""

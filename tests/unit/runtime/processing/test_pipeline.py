@@ -79,7 +79,7 @@ class TestJson:
         value: Any = 1
         for _ in range(10_000):
             value = [value]
-        with pytest.raises(InputError, match="nested deeper|different lengths"):
+        with pytest.raises(InputError, match=r"nested deeper|different lengths"):
             pipeline().from_json({"features": [*before, value]})
 
     @pytest.mark.parametrize(
