@@ -19,26 +19,24 @@ With no bad event at all the wealth grows by 1/(1 − m) a canary request: 300 r
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    Floats = NDArray[np.float64]
+    from collections.abc import Sequence
 
 PRIOR_BAD: Final = 0.5
 PRIOR_UNITS: Final = 50.0
 FORGET: Final = 0.9
 """Weight of the past per look in the guess of q, so that it follows a changing base rate."""
 CERTAIN: Final = 1e3
+TINY: Final = 1e-12
 _ITERATIONS: Final = 40
 
 
 def log_growth(
-    n_c: float, x_c: float, n_s: float, x_s: float, *, rate: float, relative: ArrayLike, absolute: ArrayLike
-) -> Floats:
+    n_c: float, x_c: float, n_s: float, x_s: float, *, rate: float, relative: Sequence[float], absolute: Sequence[float]
+) -> list[float]:
     """Log of the factor by which one look multiplies the wealth, one per tolerance.
 
     Args:
@@ -46,41 +44,44 @@ def log_growth(
         x_c: its bad events.
         n_s: units of stable.
         x_s: its bad events.
-        rate: the guess q, from earlier looks.
+        rate: the guess q, from earlier looks, in 0..1 without its ends.
         relative: r of each tolerance.
-        absolute: m of each tolerance.
+        absolute: m of each tolerance; from 1 on there is nothing to reject, and the bet is won at once.
 
     Returns:
         One number per tolerance; zeros when either arm has no units.
     """
-    r, m = np.asarray(relative, dtype=np.float64), np.asarray(absolute, dtype=np.float64)
-    if n_c <= 0 or n_s <= 0:
-        return np.zeros(np.broadcast(r, m).shape)
-    p_s = _nearest(n_c, n_s, rate, 1 + r, m)
-    p_c = np.minimum((1 + r) * p_s + m, 1 - 1e-12)
-    growth: Floats = (
-        x_c * np.log(rate / p_c)
-        + (n_c - x_c) * np.log((1 - rate) / (1 - p_c))
-        + x_s * np.log(rate / p_s)
-        + (n_s - x_s) * np.log((1 - rate) / (1 - p_s))
+    return [
+        _log_growth(n_c, x_c, n_s, x_s, rate, 1 + r, m) if n_c > 0 and n_s > 0 else 0.0
+        for r, m in zip(relative, absolute, strict=True)
+    ]
+
+
+def _log_growth(n_c: float, x_c: float, n_s: float, x_s: float, rate: float, slope: float, offset: float) -> float:
+    if offset >= 1:
+        return CERTAIN
+    p_s = nearest(n_c, n_s, rate, slope, offset)
+    p_c = min(slope * p_s + offset, 1 - TINY)
+    return (
+        x_c * math.log(rate / p_c)
+        + (n_c - x_c) * math.log((1 - rate) / (1 - p_c))
+        + x_s * math.log(rate / p_s)
+        + (n_s - x_s) * math.log((1 - rate) / (1 - p_s))
     )
-    # A tolerance that admits every rate leaves nothing to reject: such a bet is won at once.
-    return np.where(m >= 1, CERTAIN, growth)
 
 
-def _nearest(n_c: float, n_s: float, rate: float, slope: Floats, offset: Floats) -> Floats:
-    """Stable's rate at the point of H0's boundary nearest to (rate, rate), by bisection of the convex slope."""
-    low = np.maximum((rate - offset) / slope, 1e-12)
-    high = np.minimum(np.full_like(low, rate), (1 - 1e-12 - offset) / slope)
-    high = np.maximum(high, low)
+def nearest(n_c: float, n_s: float, rate: float, slope: float, offset: float) -> float:
+    """Stable's rate at the point of H0's boundary nearest to (rate, rate), where the convex distance stops falling."""
+    low = max((rate - offset) / slope, TINY)
+    high = max(min(rate, (1 - TINY - offset) / slope), low)
     for _ in range(_ITERATIONS):
-        middle = (low + high) / 2
-        p_c = np.clip(slope * middle + offset, 1e-12, 1 - 1e-12)
-        climb = n_c * slope * (p_c - rate) / (p_c * (1 - p_c)) + n_s * (middle - rate) / (middle * (1 - middle))
-        low = np.where(climb < 0, middle, low)
-        high = np.where(climb < 0, high, middle)
-    nearest: Floats = (low + high) / 2
-    return nearest
+        p_s = (low + high) / 2
+        p_c = slope * p_s + offset
+        if n_c * slope * (p_c - rate) / (p_c * (1 - p_c)) < n_s * (rate - p_s) / (p_s * (1 - p_s)):
+            low = p_s
+        else:
+            high = p_s
+    return (low + high) / 2
 
 
 def guess_rate(bad: float, units: float) -> float:

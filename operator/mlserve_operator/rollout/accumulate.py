@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from mlserve_core.statistics import eprocess, noninferiority
 from mlserve_operator.rollout import bins
 from mlserve_operator.rollout.analysis import BINARY, Look
@@ -88,7 +90,7 @@ def _add_counts(
             **totals,
             "looks": check.looks + 1,
             "worse": _rounded(eprocess.accumulate(check.worse, check.looks, growth)),
-            "good": _rounded(eprocess.accumulate(check.good, looks, better)),
+            "good": _rounded(eprocess.accumulate(check.good, looks, np.array(better))),
             "faded_bad": round(noninferiority.fade(check.faded_bad, x_c + x_s), 4),
             "faded_units": round(noninferiority.fade(check.faded_units, n_c + n_s), 4),
         }
