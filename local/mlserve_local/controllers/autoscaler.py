@@ -83,7 +83,7 @@ class AutoscalerController:
             if not present:
                 continue
             try:
-                usage = await resource_usage(self._client, [name_of(node) for node in self._nodes])
+                usage = await resource_usage(self._client, self._nodes)
             except (ApiError, *NETWORK_ERRORS) as error:
                 log.warning("no resource metrics: %s", error)
                 usage = {}

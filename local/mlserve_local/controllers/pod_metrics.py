@@ -15,7 +15,7 @@ import aiohttp
 
 from mlserve_local.apiserver import quantity
 from mlserve_local.client import NETWORK_ERRORS, ApiClient, ApiError
-from mlserve_local.objects import NODES, Obj, key_of
+from mlserve_local.objects import Obj, key_of
 
 _PORT_NAMES: Final = ("management", "metrics")
 _DEFAULT_PORT: Final = 9090
@@ -25,14 +25,14 @@ Usage = dict[str, dict[str, float]]
 """`namespace/name` of a pod -> resource -> cores or bytes."""
 
 
-async def resource_usage(client: ApiClient, nodes: Iterable[str]) -> Usage:
-    """CPU and memory of all pods; from the nodes themselves if the metrics API is not served."""
+async def resource_usage(client: ApiClient, nodes: Iterable[Obj]) -> Usage:
+    """CPU and memory of all pods; from the kubelets, as a metrics server asks them, if the metrics API is not served."""
     try:
         answer = await client.request("GET", "/apis/metrics.k8s.io/v1beta1/pods")
     except ApiError as error:
         if error.code not in (404, 501, 503):
             raise
-        return await _from_nodes(client, nodes)
+        return await _from_kubelets(client, nodes)
     usage: Usage = {}
     for item in answer.get("items") or ():
         total: dict[str, float] = {}
@@ -43,12 +43,13 @@ async def resource_usage(client: ApiClient, nodes: Iterable[str]) -> Usage:
     return usage
 
 
-async def _from_nodes(client: ApiClient, nodes: Iterable[str]) -> Usage:
+async def _from_kubelets(client: ApiClient, nodes: Iterable[Obj]) -> Usage:
     usage: Usage = {}
     for node in nodes:
         try:
-            summary = await client.request("GET", f"{NODES.path(name=node)}/proxy/stats/summary")
-        except (ApiError, *NETWORK_ERRORS):
+            async with client.session.get(f"{_kubelet(node)}/stats/summary", timeout=_TIMEOUT) as response:
+                summary = await response.json()
+        except (KeyError, *NETWORK_ERRORS):
             continue
         for pod in summary.get("pods") or ():
             reference = pod["podRef"]
@@ -57,6 +58,12 @@ async def _from_nodes(client: ApiClient, nodes: Iterable[str]) -> Usage:
                 "memory": float(pod["memory"]["workingSetBytes"]),
             }
     return usage
+
+
+def _kubelet(node: Obj) -> str:
+    status = node["status"]
+    addresses = {address["type"]: address["address"] for address in status["addresses"]}
+    return f"http://{addresses['InternalIP']}:{status['daemonEndpoints']['kubeletEndpoint']['Port']}"
 
 
 async def pod_metric(client: ApiClient, pods: Iterable[Obj], name: str) -> dict[str, float]:
