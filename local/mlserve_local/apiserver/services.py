@@ -1,0 +1,107 @@
+"""Cluster addresses and node ports of Services: handed out on creation, taken back when the Service goes."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from mlserve_local.apiserver.errors import FieldError, Obj, invalid, invalid_value
+from mlserve_local.apiserver.registry import Registry
+
+if TYPE_CHECKING:
+    from mlserve_local.apiserver.cluster import Cluster
+    from mlserve_local.apiserver.request import User
+
+NODE_PORTS: Final = range(30000, 32768)
+
+
+class AddressPool:
+    """Looks at the stored Services for what is taken, so there is no state of its own to lose."""
+
+    def __init__(self, cidr: str, registry: Registry) -> None:
+        self.network = ipaddress.ip_network(cidr)
+        self._registry = registry
+
+    def _services(self) -> Iterator[Obj]:
+        for stored in self._registry.collection(self._registry.builtin("services")):
+            yield stored.data["spec"]
+
+    def next_address(self) -> str:
+        taken = {spec.get("clusterIP") for spec in self._services()}
+        size = self.network.num_addresses
+        start = random.randrange(256, size - 2)  # noqa: S311 - spreads, protects nothing
+        for offset in range(size):
+            index = 16 + (start + offset) % (size - 18)
+            address = str(self.network[index])
+            if address not in taken:
+                return address
+        raise RuntimeError(f"no address left in {self.network}")
+
+    def next_port(self, chosen: set[int]) -> int:
+        taken = {port.get("nodePort") for spec in self._services() for port in spec.get("ports") or ()} | chosen
+        free = [port for port in NODE_PORTS if port not in taken]
+        return random.choice(free)  # noqa: S311 - spreads, protects nothing
+
+    def is_taken(self, address: str) -> bool:
+        return any(spec.get("clusterIP") == address for spec in self._services())
+
+
+def admit(cluster: Cluster, obj: Obj, old: Obj | None, user: User) -> None:
+    """Give a Service what it lacks: cluster address, IP families, node ports. An update keeps what it had."""
+    spec = obj["spec"]
+    if spec["type"] == "ExternalName":
+        return
+    before: Obj = (old or {}).get("spec", {})
+    had_address = before.get("type") not in (None, "ExternalName")
+    if had_address:
+        for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+            if key in before and not spec.get(key):
+                spec[key] = before[key]
+    _address(cluster.addresses, obj)
+    spec.setdefault("ipFamilies", ["IPv4"])
+    spec.setdefault("ipFamilyPolicy", "SingleStack")
+    if spec["type"] in ("NodePort", "LoadBalancer") and spec.get("allocateLoadBalancerNodePorts", True):
+        _node_ports(cluster.addresses, spec, before)
+    elif before.get("type") in ("NodePort", "LoadBalancer"):
+        same = {p.get("nodePort") for p in before.get("ports") or ()}
+        for port in spec.get("ports") or ():
+            if port.get("nodePort") in same:
+                port.pop("nodePort", None)
+
+
+def _address(pool: AddressPool, obj: Obj) -> None:
+    spec = obj["spec"]
+    if spec.get("clusterIPs") and not spec.get("clusterIP"):
+        spec["clusterIP"] = spec["clusterIPs"][0]
+    if not spec.get("clusterIP"):
+        spec["clusterIP"] = pool.next_address()
+    elif "uid" not in obj["metadata"] and spec["clusterIP"] != "None":
+        _check_address(pool, obj)
+    spec.setdefault("clusterIPs", [spec["clusterIP"]])
+
+
+def _check_address(pool: AddressPool, obj: Obj) -> None:
+    address = obj["spec"]["clusterIP"]
+    field, problem = "spec.clusterIPs", ""
+    try:
+        if ipaddress.ip_address(address) not in pool.network:
+            problem = f"failed to allocate IP {address}: the provided IP ({address}) is not in the valid range"
+    except ValueError:
+        return  # validation says so
+    if not problem and pool.is_taken(address):
+        problem = f"failed to allocate IP {address}: provided IP is already allocated"
+    if problem:
+        errors: list[FieldError] = [invalid_value(field, [address], problem)]
+        raise invalid("Service", "", obj["metadata"].get("name", ""), errors)
+
+
+def _node_ports(pool: AddressPool, spec: Obj, before: Any) -> None:
+    known = {(p.get("name"), p.get("port"), p.get("protocol")): p.get("nodePort") for p in before.get("ports") or ()}
+    chosen: set[int] = {p["nodePort"] for p in spec.get("ports") or () if p.get("nodePort")}
+    for port in spec.get("ports") or ():
+        if port.get("nodePort"):
+            continue
+        port["nodePort"] = known.get((port.get("name"), port.get("port"), port.get("protocol"))) or pool.next_port(chosen)
+        chosen.add(port["nodePort"])
