@@ -22,7 +22,7 @@ from mlserve_local.node.context import PodContext
 from mlserve_local.node.environment import ConfigError
 from mlserve_local.node.images import ImageNotFoundError, executable
 from mlserve_local.node.logs import LineSink, LogFile
-from mlserve_local.node.prepare import Execution, config_references, prepare
+from mlserve_local.node.prepare import Execution, config_references, localise, prepare
 from mlserve_local.node.prober import Prober
 from mlserve_local.node.probes import ProbeResult, probe
 from mlserve_local.node.status import ContainerRecord
@@ -309,6 +309,7 @@ class Container:
         """Run a command in the container's environment; (exit code, output). Raises TimeoutError."""
         if self.execution is None:
             raise FileNotFoundError("the container has not started")
+        command = localise(self.context, self.spec, command)
         program = executable(command[0], self.execution.env["PATH"])
         if program is None:
             raise FileNotFoundError(f'exec: "{command[0]}": executable file not found in $PATH')

@@ -23,6 +23,10 @@ DEFAULT_IMAGES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+ADDRESS_BLIND: Final = frozenset({"envoy"})
+"""Images whose program does not know MLSERVE_BIND_HOST; see paths.own_address."""
+
+
 class ImageNotFoundError(LookupError):
     """The image is not mapped to a command."""
 
@@ -33,7 +37,7 @@ def repository_name(image: str) -> str:
     >>> repository_name("ghcr.io:443/mlserve/mlserve-runtime:0.1.0@sha256:aa")
     'mlserve-runtime'
     """
-    return image.split("@")[0].rsplit("/", 1)[-1].split(":")[0]
+    return image.split("@", maxsplit=1)[0].rsplit("/", 1)[-1].split(":", maxsplit=1)[0]
 
 
 def parse_mappings(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -9,7 +9,9 @@ from typing import Final
 
 from mlserve_local.client import ApiError
 from mlserve_local.node.context import PodContext
-from mlserve_local.node.volumes import payload, plain_directory, projected_kinds, references, write
+from mlserve_local.node.images import ADDRESS_BLIND, repository_name
+from mlserve_local.node.paths import own_address
+from mlserve_local.node.volumes import File, Payload, payload, plain_directory, projected_kinds, references, write
 from mlserve_local.objects import Obj, Resource, moment_of, name_of, uid_of
 
 log = logging.getLogger(__name__)
@@ -37,11 +39,20 @@ class Mounts:
             if projected_kinds(volume):
                 directory = context.directory / "volumes" / volume["name"]
                 pod = {**context.pod, "status": {"podIP": context.pod_ip, "hostIP": settings.host_ip}}
-                write(directory, payload(volume, pod, lookup, self._token, settings.allocatable()))
+                files = payload(volume, pod, lookup, self._token, settings.allocatable())
+                write(directory, self._localised(files))
             else:
                 claims = settings.data_dir / "claims"
                 directory = plain_directory(volume, context.namespace, context.directory, claims)
             context.volumes[volume["name"]] = Path(directory)
+
+    def _localised(self, files: Payload) -> Payload:
+        """Files for a program that cannot be told its address (see paths.own_address)."""
+        containers = self._context.pod["spec"]["containers"]
+        if not any(repository_name(container["image"]) in ADDRESS_BLIND for container in containers):
+            return files
+        replace = own_address(self._context.pod_ip)
+        return {path: File(replace(file.content.decode()).encode(), file.mode) for path, file in files.items()}
 
     async def _renew_token(self) -> None:
         source = _token_source(self._context.pod)

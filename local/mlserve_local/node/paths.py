@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Final
 
 
 def rewriter(mounts: Mapping[str, str]) -> Callable[[str], str]:
@@ -29,3 +30,18 @@ def rewriter(mounts: Mapping[str, str]) -> Callable[[str], str]:
 
 def _normal(path: str) -> str:
     return path.rstrip("/")
+
+
+_WILDCARD_OR_LOOPBACK: Final = re.compile(r"(?<![\w.])(?:0\.0\.0\.0|127\.0\.0\.1)(?![\w.])")
+
+
+def own_address(pod_ip: str) -> Callable[[str], str]:
+    """A function that replaces 0.0.0.0 and 127.0.0.1 in a text by the pod's own address.
+
+    In a pod of a cluster both mean the pod alone. Pods here share one network: what cannot read MLSERVE_BIND_HOST
+    (Envoy) would take every address of the machine, and two of them would fight for a port.
+
+    >>> own_address("127.64.0.3")("0.0.0.0:80 127.0.0.1:9901 10.0.0.0 127.0.0.11")
+    '127.64.0.3:80 127.64.0.3:9901 10.0.0.0 127.0.0.11'
+    """
+    return lambda text: _WILDCARD_OR_LOOPBACK.sub(pod_ip, text)

@@ -10,8 +10,8 @@ from typing import Final
 
 from mlserve_local.node.context import PodContext
 from mlserve_local.node.environment import environment, expand_all
-from mlserve_local.node.images import BIN, command_line
-from mlserve_local.node.paths import rewriter
+from mlserve_local.node.images import ADDRESS_BLIND, BIN, command_line, repository_name
+from mlserve_local.node.paths import own_address, rewriter
 from mlserve_local.objects import Obj, name_of
 from mlserve_local.processes import MARKER
 
@@ -63,11 +63,18 @@ def prepare(context: PodContext, container: Obj) -> Execution:
     variables = {name: value if base.get(name) == value else rewrite(value) for name, value in variables.items()}
     working_dir = container.get("workingDir")
     return Execution(
-        argv=[rewrite(word) for word in expand_all(argv, variables)],
+        argv=localise(context, container, [rewrite(word) for word in expand_all(argv, variables)]),
         env=variables,
         cwd=Path(rewrite(working_dir)) if working_dir else home,
         termination_log=termination_log,
     )
+
+
+def localise(context: PodContext, container: Obj, words: list[str]) -> list[str]:
+    """A command line in which the pod's wildcard and loopback addresses are its own, for programs that need it."""
+    if repository_name(container["image"]) not in ADDRESS_BLIND:
+        return words
+    return [own_address(context.pod_ip)(word) for word in words]
 
 
 def _base_environment(context: PodContext, home: Path, termination_log: Path) -> dict[str, str]:

@@ -23,6 +23,8 @@ TERMINATION_GRACE_SECONDS: Final = 60
 STARTUP_SECONDS: Final = 600
 """How long a model may load; the rollout's own progress deadline usually ends the wait earlier."""
 NUMERIC_USER: Final = 65532
+TEMPORARY_DIR: Final = "/var/lib/mlserve/tmp"
+"""The root file system is read-only. Not /tmp: a file:// artifact of a development cluster may lie there."""
 RUNTIME_CONTAINER: Final = "runtime"
 FETCH_CONTAINER: Final = "fetch"
 
@@ -92,11 +94,11 @@ def _fetch_container(name: str, revision: str, model: Model, image: str, fetch_a
             {"name": wire.ENV_MODEL_URI, "value": model.uri},
             *_identity(name, revision, model),
             {"name": wire.ENV_FETCH_ALLOW, "value": ",".join(fetch_allow)},
-            {"name": "TMPDIR", "value": "/tmp"},  # noqa: S108 - a private emptyDir, not the machine's
+            {"name": "TMPDIR", "value": TEMPORARY_DIR},
         ],
         "volumeMounts": [
             {"name": "model", "mountPath": wire.MODEL_DIR},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a private emptyDir, not the machine's
+            {"name": "tmp", "mountPath": TEMPORARY_DIR},
         ],
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -124,7 +126,7 @@ def _runtime_container(name: str, revision: str, model: Model, runtime: Runtime,
             _model_mount(model),
             {"name": "comparison", "mountPath": wire.COMPARISON_DIR, "readOnly": True},
             {"name": "feedback", "mountPath": wire.FEEDBACK_KEYS_DIR, "readOnly": True},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a private emptyDir, not the machine's
+            {"name": "tmp", "mountPath": TEMPORARY_DIR},
         ],
         "startupProbe": _probe(wire.PATH_READYZ, period=1, failures=STARTUP_SECONDS),
         "readinessProbe": _probe(wire.PATH_READYZ, period=1, failures=2),
@@ -159,10 +161,10 @@ def _identity(name: str, revision: str, model: Model) -> list[Object]:
 
 def _runtime_env(runtime: Runtime) -> list[Object]:
     env = {
-        wire.ENV_DEVICE: runtime.device.value,
+        wire.ENV_DEVICE: _device(runtime),
         wire.ENV_COMPARISON_DIR: wire.COMPARISON_DIR,
         wire.ENV_FEEDBACK_KEYS_DIR: wire.FEEDBACK_KEYS_DIR,
-        "TMPDIR": "/tmp",  # noqa: S108 - a private emptyDir, not the machine's
+        "TMPDIR": TEMPORARY_DIR,
     }
     if (batching := runtime.batching) is not None:
         values = {
@@ -175,6 +177,14 @@ def _runtime_env(runtime: Runtime) -> list[Object]:
         set_by_user = batching.model_fields_set
         env |= {key: str(getattr(batching, name)) for key, name in values.items() if name in set_by_user}
     return [{"name": key, "value": value} for key, value in env.items()]
+
+
+def _device(runtime: Runtime) -> str:
+    """`auto` is CUDA where the pod asks for GPUs; on another node the driver may be there, but not for this pod."""
+    if runtime.device is not Device.AUTO:
+        return runtime.device.value
+    asked = {*(runtime.resources.limits if runtime.resources else ()), *([runtime.gpu.resource] if runtime.gpu else ())}
+    return Device.CUDA.value if any(name.startswith("nvidia.com/") for name in asked) else Device.CPU.value
 
 
 def _resources(runtime: Runtime) -> Object:
