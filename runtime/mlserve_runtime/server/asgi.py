@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from mlserve_runtime.calls import Call, Reply, Route, error_body
 from mlserve_runtime.dataplane import DataPlane
@@ -20,6 +20,9 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+_CLOSE: Final = (b"connection", b"close")
 
 
 class ClientGoneError(Exception):
@@ -70,7 +73,7 @@ class Front:
         try:
             body = await self._read(headers, receive)
         except ServingError as error:
-            refused = Reply(error.status, error_body(str(error)), headers=((b"connection", b"close"),))
+            refused = Reply(error.status, error_body(str(error)), headers=(_CLOSE,))
             await self._respond(refused, headers, send)
             return
         except ClientGoneError:
@@ -115,6 +118,8 @@ class Front:
         ]
         if encoding:
             headers.append((b"content-encoding", encoding))
+        if self.plane.draining:
+            headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -123,7 +128,8 @@ class Front:
 
         async def stamped(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), self.plane.revision_header]
+                closing = (_CLOSE,) if self.plane.draining else ()
+                message["headers"] = [*message.get("headers", ()), self.plane.revision_header, *closing]
             await send(message)
 
         return stamped

@@ -153,6 +153,9 @@ class PredictionProtocol(HttpToolsProtocol):
         exchange.response_complete = True
         if transport.is_closing():
             return
+        if self.front.plane.draining:
+            # Whoever keeps the connection must look for another replica now, not when it breaks.
+            exchange.keep_alive = False
         body = reply.body
         accept = exchange.headers.get(b"accept-encoding")
         encoding = b""

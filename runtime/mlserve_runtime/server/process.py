@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 _COMPARISON_POLL_SECONDS: Final = 1.0
 _KEEP_ALIVE_SECONDS: Final = 75
+_LINGER_SECONDS: Final = 0.5
 
 
 class EmbeddedServer(uvicorn.Server):
@@ -163,6 +164,7 @@ class Process:
             drained = await self.drainer.drain(delay=0)
         if self._grpc is not None:
             await self._grpc.stop(grace=1)
+        await self._close_door()
         for server in self._servers:
             server.should_exit = True
             server.config.timeout_graceful_shutdown = 2
@@ -173,6 +175,20 @@ class Process:
             self.plane.batcher.close()
         self.decoders.shutdown(wait=False, cancel_futures=True)
         return 0 if drained and not self._failure else 1
+
+    async def _close_door(self) -> None:
+        """Tell clients that were just about to ask to go elsewhere, then accept nothing more.
+
+        A connection that is closed while a request is on its way looks like a lost request. Every answer given while
+        draining closes its connection, so after a moment only clients that have nothing to ask are still there.
+        """
+        server = self._servers[0]
+        until = time.monotonic() + _LINGER_SECONDS
+        await asyncio.sleep(_LINGER_SECONDS / 5)
+        while server.server_state.connections and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        for listener in server.servers:
+            listener.close()
 
     async def _watch_loop(self) -> None:
         """Measure how late the loop wakes, and look for a changed comparison."""
