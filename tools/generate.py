@@ -15,6 +15,7 @@ PARTS = (
     "mlserve_operator.rbac",
     "chart",
     "grafana",
+    "metrics_page",
 )
 
 

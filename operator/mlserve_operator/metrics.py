@@ -6,7 +6,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from mlserve_core.api.v1alpha1 import ConditionType, ModelDeploymentStatus, Phase, RequestCounts
+from mlserve_core.api.v1alpha1 import ConditionType, DriftStatus, ModelDeploymentStatus, Phase, RequestCounts
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -58,6 +58,21 @@ ROLLOUT_REQUESTS: Final = Gauge(
     ["namespace", "name", "role"],
     registry=REGISTRY,
 )
+DRIFT_EFFECT: Final = Gauge(
+    "mlserve_drift_effect",
+    "Distance of live traffic from the reference in the newest window, 0 to 1, of the strongest features.",
+    ["namespace", "name", "feature"],
+    registry=REGISTRY,
+)
+DRIFT_SEVERITY: Final = Gauge(
+    "mlserve_drift_severity",
+    "Severity of the newest window: 0 none, 1 low, 2 medium, 3 high.",
+    ["namespace", "name"],
+    registry=REGISTRY,
+)
+DRIFT_ROWS: Final = Gauge(
+    "mlserve_drift_window_rows", "Rows of the newest window.", ["namespace", "name"], registry=REGISTRY
+)
 ROLLBACKS: Final = Counter(
     "mlserve_rollbacks_total", "Revisions rolled back.", ["namespace", "name", "reason"], registry=REGISTRY
 )
@@ -74,12 +89,23 @@ def show(namespace: str, name: str, status: ModelDeploymentStatus) -> None:
     for role, revision in (("stable", status.stable), ("canary", status.canary)):
         ROLLOUT_WEIGHT.labels(namespace, name, role).set(revision.weight if revision else 0)
         ROLLOUT_REQUESTS.labels(namespace, name, role).set(getattr(judged, role))
+    _show_drift(namespace, name, status.drift or DriftStatus())
+
+
+def _show_drift(namespace: str, name: str, drift: DriftStatus) -> None:
+    DRIFT_SEVERITY.labels(namespace, name).set(_SEVERITIES.get(drift.severity, 0))
+    DRIFT_ROWS.labels(namespace, name).set(drift.rows)
+    DRIFT_EFFECT.remove_by_labels({"namespace": namespace, "name": name})
+    for feature in drift.features:
+        DRIFT_EFFECT.labels(namespace, name, feature.name).set(float(feature.effect_percent or 0) / 100)
 
 
 def forget(namespace: str, name: str) -> None:
     """A ModelDeployment is gone, and with it its series."""
-    for metric in (PHASE, CONDITION, ROLLOUT_WEIGHT, ROLLOUT_REQUESTS, ROLLBACKS):
+    for metric in (PHASE, CONDITION, ROLLOUT_WEIGHT, ROLLOUT_REQUESTS, *_DRIFT, ROLLBACKS):
         metric.remove_by_labels({"namespace": namespace, "name": name})
 
 
+_DRIFT: Final = (DRIFT_EFFECT, DRIFT_SEVERITY, DRIFT_ROWS)
+_SEVERITIES: Final = {"none": 0, "low": 1, "medium": 2, "high": 3}
 _VALUES: Final = {"True": 1, "False": 0, "Unknown": -1}

@@ -101,7 +101,7 @@ ROWS: dict[str, list[list[Panel]]] = {
         [
             Panel(
                 "Canary weight",
-                {"{{namespace}}/{{name}} {{revision}}": f'mlserve_rollout_weight{{{FLEET}, role="canary"}}'},
+                {"{{namespace}}/{{name}}": f'mlserve_rollout_weight{{{FLEET}, role="canary"}}'},
                 "Percent of requests that the revision on trial gets.",
                 unit="percent",
                 maximum=100,
@@ -144,12 +144,30 @@ ROWS: dict[str, list[list[Panel]]] = {
                 "Errors",
                 {
                     "reconcile": "sum(rate(mlserve_operator_reconcile_errors_total[$__rate_interval]))",
-                    "telemetry {{namespace}}/{{name}}": "sum by (namespace, name) "
+                    "telemetry of {{component}}": "sum by (component) "
                     "(rate(mlserve_operator_telemetry_failures_total[$__rate_interval]))",
                 },
                 "Failed passes, and pods whose counters could not be read.",
                 unit="ops",
             ),
-        ]
+        ],
+        [
+            Panel(
+                "Writes to the API server",
+                {
+                    "{{verb}} {{kind}}": "sum by (verb, kind) "
+                    "(rate(mlserve_operator_api_writes_total[$__rate_interval]))"
+                },
+                "A settled fleet causes none.",
+                unit="ops",
+                stacked=True,
+            ),
+            Panel(
+                "Leader",
+                {"{{pod}}{{instance}}": "mlserve_operator_leader"},
+                "1 for the replica that may write: never two at once.",
+                stacked=True,
+            ),
+        ],
     ],
 }

@@ -74,32 +74,21 @@ ROWS: dict[str, list[list[Panel]]] = {
         [
             Panel(
                 "Weights",
-                {"{{role}} {{revision}}": f"mlserve_rollout_weight{{{NAMED}}}"},
-                "Percent of requests of each revision; a rollback is the drop to 0.",
+                {"{{role}}": f"mlserve_rollout_weight{{{NAMED}}}"},
+                "Percent of requests by role; a rollback is the canary's drop to 0.",
                 unit="percent",
                 stacked=True,
                 maximum=100,
             ),
             Panel(
-                "Evidence against the canary",
-                {"{{check}}": f"mlserve_rollout_evidence{{{NAMED}}}"},
-                "Evidence over the threshold that stops a rollout: at 1 the check decides.",
-                thresholds=(("green", None), ("red", 1)),
-            ),
-            Panel(
                 "Judged requests",
-                {"{{arm}}": f"mlserve_rollout_requests{{{NAMED}}}"},
+                {"{{role}}": f"mlserve_rollout_requests{{{NAMED}}}"},
                 "Requests of each arm that the comparison rests on.",
             ),
-        ],
-        [
             Panel(
-                "Rollbacks and promotions of the last week",
-                {
-                    "rollback {{reason}}": f"increase(mlserve_rollbacks_total{{{NAMED}}}[7d])",
-                    "promotion": f"increase(mlserve_promotions_total{{{NAMED}}}[7d])",
-                },
-                "How rollouts of this model ended.",
+                "Rollbacks of the last week",
+                {"{{reason}}": f"increase(mlserve_rollbacks_total{{{NAMED}}}[7d]) > 0"},
+                "Revisions taken out of traffic, by reason.",
                 "table",
             ),
         ],
@@ -203,6 +192,12 @@ ROWS: dict[str, list[list[Panel]]] = {
                 "Worker restarts",
                 {"{{pod}}{{instance}}": f"increase(mlserve_worker_restarts_total{{{MODEL}}}[$__rate_interval])"},
                 "Model threads that ended and were replaced.",
+            ),
+            Panel(
+                "Artifacts served",
+                {"": f"count by (exported_revision, version, digest) (mlserve_model_info{{{MODEL}}})"},
+                "Which artifact each revision serves, by how many pods.",
+                "table",
             ),
             Panel(
                 "Time to load",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mlserve_operator.metrics import METRICS as OPERATOR_METRICS
+from mlserve_operator.metrics import REGISTRY
 from mlserve_runtime.telemetry.metrics import METRICS as RUNTIME_METRICS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,7 +21,7 @@ DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((FILES 
 ALERTS = yaml.safe_load((FILES / "alerts.yaml").read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
-METRICS = {**OPERATOR_METRICS, **RUNTIME_METRICS}
+METRICS = {**{family.name: family.documentation for family in REGISTRY.collect()}, **RUNTIME_METRICS}
 NAME = re.compile(r"\bmlserve_[a-z0-9_]+")
 SUFFIX = re.compile(r"_(bucket|sum|count|total)$")
 VARIABLES = {"$__rate_interval": "5m", "$namespace": "default", "$model": "digits"}

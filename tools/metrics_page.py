@@ -1,0 +1,44 @@
+"""docs/reference/metrics.md, from the very objects that `/metrics` is made of."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING
+
+from mlserve_operator.metrics import REGISTRY
+from mlserve_runtime.telemetry import metrics as runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HEAD = """# Metrics
+
+Written by `make generate` from the code. Port 9090, path `/metrics`, of every pod; routers answer Envoy's own metrics
+there. Counters end in `_total`; a histogram has `_bucket`, `_sum` and `_count`. The PodMonitor of the
+chart adds the labels `namespace`, `pod`, `modeldeployment` and `revision` to the runtime's.
+"""
+
+
+def runtime_kind(name: str) -> str:
+    """Whether the runtime's collector makes a counter, a gauge or a histogram of a name; empty if it makes none."""
+    source = inspect.getsource(runtime)
+    found = re.search(rf'(?i)(counter|gauge|histogram)(?:MetricFamily)?\(\s*"{name}"', source)
+    return found[1].lower() if found else ""
+
+
+def table(rows: Iterable[tuple[str, str, str]]) -> str:
+    """Rows of name, kind and meaning."""
+    lines = ["| metric | kind | meaning |", "| --- | --- | --- |"]
+    for name, kind, meaning in sorted(rows):
+        shown = f"{name}_total" if kind == "counter" else name
+        lines.append(f"| `{shown}` | {kind} | {meaning.rstrip('.')} |")
+    return "\n".join(lines) + "\n"
+
+
+def generated_files() -> dict[str, str]:
+    """The page by its path below the root."""
+    operator = table((family.name, family.type, family.documentation) for family in REGISTRY.collect())
+    made = ((name, runtime_kind(name), meaning) for name, meaning in runtime.METRICS.items())
+    serving = table(row for row in made if row[1])
+    return {"docs/reference/metrics.md": f"{HEAD}\n## Runtime\n\n{serving}\n## Operator\n\n{operator}"}
