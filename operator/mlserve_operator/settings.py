@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
+from mlserve_core.wire import ENV_BIND_HOST
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -102,6 +104,9 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
     flags: list[str] = []
     for field in fields(Settings):
         text = environment.get(ENV_PREFIX + _SINGULAR.get(field.name, field.name).upper(), "")
+        if field.name == "management_host" and not text:
+            # A node without network namespaces tells each pod which address is its own.
+            text = environment.get(ENV_BIND_HOST, "")
         flag = "--" + _SINGULAR.get(field.name, field.name).replace("_", "-")
         if not text:
             continue
