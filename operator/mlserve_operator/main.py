@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 import time
 import warnings
@@ -79,6 +80,7 @@ async def run(settings: Settings) -> None:
             workers.run(settings.workers),
             resync.run(),
             _lead(kube, settings, workers),
+            _signal(ready),
         )
 
 
@@ -92,6 +94,19 @@ async def _watch(settings: Settings, index: Index, queue: WorkQueue[Key], ready:
             namespaces=settings.namespaces,
             ready_flag=ready,
         )
+
+
+async def _signal(ready: asyncio.Event) -> None:
+    """End on SIGTERM or SIGINT: what is left undone is found undone by the next operator.
+
+    kopf has its own handlers by then. They give every task in the process five seconds to end by itself, and the
+    workers never do.
+    """
+    await ready.wait()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
 
 
 async def _lead(kube: Kube, settings: Settings, workers: Workers) -> None:

@@ -58,6 +58,7 @@ logger = logging.getLogger(__name__)
 
 ROUTER: Final = "Router"
 FEEDBACK_KEY_BYTES: Final = 32
+CONFIRM_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, order=True)
@@ -129,10 +130,16 @@ class Reconciler:
         observed = await self._remember(observed, decision)
         obstacle = await self._act(observed, decision)
         await self._report(observed, decision, obstacle)
-        if decision.requeue_after is not None:
-            self.queue.add(key, max(decision.requeue_after, self.queue.debounce))
+        for delay in (decision.requeue_after, self._unconfirmed(observed, decision)):
+            if delay is not None:
+                self.queue.add(key, max(delay, self.queue.debounce))
         if obstacle is not None:
             raise ObstacleError(obstacle[1])
+
+    def _unconfirmed(self, observed: Observed, decision: Decision) -> float | None:
+        """When to ask the routers again: nothing tells of a file that Envoy has read."""
+        is_routed = observed.spec.traffic.mode is TrafficMode.ENVOY
+        return CONFIRM_SECONDS if is_routed and observed.observation.route != decision.route else None
 
     # --- before anything is acted upon ----------------------------------------------------------------------------
 
