@@ -127,6 +127,7 @@ class ApiClient:
 
     @property
     def session(self) -> aiohttp.ClientSession:
+        """The connection pool, also for requests to others than the API server."""
         if self._session is None:
             raise RuntimeError("ApiClient is used outside of its `async with` block")
         return self._session
@@ -155,9 +156,11 @@ class ApiClient:
             return dict(orjson.loads(data)) if data else {}
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Obj:
+        """One object."""
         return await self.request("GET", resource.path(namespace, name))
 
     async def create(self, resource: Resource, obj: Obj) -> Obj:
+        """POST into the object's namespace."""
         return await self.request("POST", resource.path(namespace_of(obj)), obj)
 
     async def replace(self, resource: Resource, obj: Obj, subresource: str | None = None) -> Obj:
@@ -174,6 +177,7 @@ class ApiClient:
         subresource: str | None = None,
         kind: str = MERGE,
     ) -> Obj:
+        """PATCH, as a JSON merge patch unless `kind` says otherwise."""
         return await self.request("PATCH", resource.path(namespace, name, subresource), body, content_type=kind)
 
     async def apply(self, resource: Resource, obj: Obj, *, manager: str) -> Obj:

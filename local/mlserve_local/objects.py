@@ -62,31 +62,37 @@ def split_key(key: str) -> tuple[str, str]:
 
 
 def name_of(obj: Obj) -> str:
+    """metadata.name."""
     return str(obj["metadata"]["name"])
 
 
 def namespace_of(obj: Obj) -> str:
+    """metadata.namespace; empty for cluster-scoped objects."""
     return str(obj["metadata"].get("namespace", ""))
 
 
 def uid_of(obj: Obj) -> str:
+    """metadata.uid."""
     return str(obj["metadata"].get("uid", ""))
 
 
 def labels_of(obj: Obj) -> dict[str, str]:
+    """metadata.labels, never None."""
     return obj["metadata"].get("labels") or {}
 
 
 def annotations_of(obj: Obj) -> dict[str, str]:
+    """metadata.annotations, never None."""
     return obj["metadata"].get("annotations") or {}
 
 
 def is_deleting(obj: Obj) -> bool:
+    """Has its deletion begun?"""
     return bool(obj["metadata"].get("deletionTimestamp"))
 
 
 def version_of(obj: Obj) -> int:
-    """resourceVersion as a number: Kubernetes guarantees that versions of one kind compare as integers."""
+    """ResourceVersion as a number: Kubernetes guarantees that versions of one kind compare as integers."""
     return int(obj["metadata"].get("resourceVersion") or 0)
 
 
@@ -105,7 +111,7 @@ def micro_timestamp(moment: float) -> str:
 
 def moment_of(text: str | None) -> float | None:
     """The inverse of timestamp and micro_timestamp; None stays None."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else None
+    return datetime.fromisoformat(text).timestamp() if text else None
 
 
 # --- owners ---------------------------------------------------------------------------------------------------------
@@ -120,6 +126,7 @@ def controller_of(obj: Obj) -> Obj | None:
 
 
 def owner_uid(obj: Obj) -> str:
+    """UID of the controlling owner, or nothing."""
     owner = controller_of(obj)
     return str(owner["uid"]) if owner else ""
 
@@ -179,6 +186,7 @@ def condition(obj: Obj, kind: str) -> Obj | None:
 
 
 def is_true(obj: Obj, kind: str) -> bool:
+    """Is that condition there with status True?"""
     entry = condition(obj, kind)
     return entry is not None and entry.get("status") == "True"
 

@@ -82,10 +82,12 @@ class Process:
 
     @property
     def pid(self) -> int:
+        """Of the leader; also the id of its session and group."""
         return self._child.pid
 
     @property
     def running(self) -> bool:
+        """Has the leader not ended yet?"""
         return not self._ended.done()
 
     def _reap(self) -> None:

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-
 READY_DESCRIPTOR: Final = "MLSERVE_LOCAL_READY_FD"
 """Environment variable with a file descriptor: a part writes a JSON line to it when it is ready, then closes it."""
 

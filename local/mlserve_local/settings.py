@@ -1,4 +1,4 @@
-"""What a local cluster is made of and where: chosen at the first `up`, kept in its data directory, reused afterwards."""
+"""What a local cluster is made of and where: chosen at the first `up`, kept in its data directory."""
 
 from __future__ import annotations
 
@@ -65,28 +65,37 @@ class ClusterSettings:
 
     @property
     def api_url(self) -> str:
+        """Of the embedded API server."""
         return f"http://127.0.0.1:{self.api_port}"
 
     @property
     def operator_url(self) -> str:
+        """Of the operator's management port."""
         return f"http://127.0.0.1:{self.operator_port}"
 
     @property
     def service_cidr(self) -> str:
+        """Addresses of Services."""
         return f"127.{self.block}.0.0/17"
 
     @property
     def pod_cidr(self) -> str:
+        """Addresses of pods."""
         return f"127.{self.block}.128.0/17"
 
     @property
     def dns_host(self) -> str:
+        """Address of the DNS server."""
         return f"127.{self.block}.0.10"
 
     @property
     def dns(self) -> str:
         """`host:port` of the DNS server."""
         return f"{self.dns_host}:{DNS_PORT}"
+
+    def crd_files(self) -> list[Path]:
+        """The custom resource definitions to apply at start."""
+        return sorted(Path(self.crds).glob("*.yaml")) if self.crds else []
 
     def log(self, part: str) -> Path:
         """The log file of a part."""

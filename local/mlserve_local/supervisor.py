@@ -149,7 +149,7 @@ class Supervisor:
 
     async def _apply_crds(self) -> None:
         """Bring the custom resource definitions up to date, and wait until they are served."""
-        files = sorted(Path(self._settings.crds).glob("*.yaml")) if self._settings.crds else []
+        files = self._settings.crd_files()
         async with ApiClient(ClusterConfig.load(self._settings.kubeconfig), user_agent="mlserve-local") as client:
             for file in files:
                 for document in filter(None, yaml.safe_load_all(file.read_text())):
@@ -229,7 +229,8 @@ async def _apply_crd(client: ApiClient, document: Obj, file: Path) -> None:
     try:
         await client.apply(CRD_RESOURCE, document, manager="mlserve-local")
         async with asyncio.timeout(10):
-            while not is_true(await client.get(CRD_RESOURCE, "", document["metadata"]["name"]), "Established"):
+            name = document["metadata"]["name"]
+            while not is_true(await client.get(CRD_RESOURCE, "", name), "Established"):  # noqa: ASYNC110 - remote
                 await asyncio.sleep(0.05)
     except (ApiError, TimeoutError, *NETWORK_ERRORS) as error:
         raise ClusterError(f"{file} was not accepted: {error}") from error

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from mlserve_local.node.prepare import FILE_ROOT
 from mlserve_local.processes import MARKER, marked, start_time
 from mlserve_local.settings import ClusterError, ClusterSettings, ClusterState, default_data_dir
 
@@ -87,7 +88,7 @@ class Cluster:
         }
 
 
-def up(options: UpOptions = UpOptions(), report: Report = lambda _: None) -> Cluster:  # noqa: B008 - frozen
+def up(options: UpOptions = UpOptions(), report: Report = lambda _: None) -> Cluster:
     """Start a cluster in the background and wait until it is ready; one that runs already is left as it is.
 
     Raises ClusterError with the reason and where the logs are; whatever was started is ended again.
@@ -173,7 +174,7 @@ def _start_supervisor(settings: ClusterSettings) -> tuple[subprocess.Popen[bytes
             pass_fds=(writer,),
             start_new_session=True,
             cwd="/",
-            env={**os.environ, MARKER: settings.data_dir},
+            env={FILE_ROOT: str(Path.cwd()), **os.environ, MARKER: settings.data_dir},
         )
     os.close(writer)
     return process, os.fdopen(reader)

@@ -26,7 +26,7 @@ Usage = dict[str, dict[str, float]]
 
 
 async def resource_usage(client: ApiClient, nodes: Iterable[Obj]) -> Usage:
-    """CPU and memory of all pods; from the kubelets, as a metrics server asks them, if the metrics API is not served."""
+    """CPU and memory of all pods; from the kubelets if the metrics API is not served."""
     try:
         answer = await client.request("GET", "/apis/metrics.k8s.io/v1beta1/pods")
     except ApiError as error:
@@ -85,9 +85,9 @@ async def pod_metric(client: ApiClient, pods: Iterable[Obj], name: str) -> dict[
 
 
 def parse_metric(text: str, name: str) -> float | None:
-    """The sum over all label sets of a metric in the Prometheus text format; None if it is not there.
+    r"""The sum over all label sets of a metric in the Prometheus text format; None if it is not there.
 
-    >>> parse_metric('in_flight{lane="live"} 2\\nin_flight{lane="mirror"} 1\\nin_flight_total 9', "in_flight")
+    >>> parse_metric('in_flight{lane="live"} 2\nin_flight{lane="mirror"} 1\nin_flight_total 9', "in_flight")
     3.0
     """
     values = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})?[ \t]+(\S+)", text, re.MULTILINE)

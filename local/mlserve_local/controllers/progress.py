@@ -34,6 +34,7 @@ def base_status(deployment: Obj, new: Obj | None, every: Sequence[Obj], now: flo
 
 
 def find(status: Obj, kind: str) -> Obj | None:
+    """The condition of that type."""
     return next((c for c in status.get("conditions") or () if c["type"] == kind), None)
 
 
@@ -62,6 +63,7 @@ def set_condition(status: Obj, kind: str, value: str, reason: str, message: str,
 
 
 def has_deadline(deployment: Obj) -> bool:
+    """Does it have to make progress within a time?"""
     deadline = deployment["spec"].get("progressDeadlineSeconds")
     return deadline is not None and deadline != NO_DEADLINE
 

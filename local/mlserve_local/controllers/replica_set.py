@@ -19,16 +19,16 @@ from mlserve_local.objects import (
     PODS,
     REPLICA_SETS,
     Obj,
+    condition,
     controller_of,
     is_deleting,
     key_of,
     name_of,
     namespace_of,
     owner_reference,
+    timestamp,
     uid_of,
     with_transition,
-    timestamp,
-    condition,
 )
 from mlserve_local.workqueue import WorkQueue
 

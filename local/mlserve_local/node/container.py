@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import subprocess
+import tempfile
 import time
 import uuid
 from functools import partial
@@ -22,7 +23,7 @@ from mlserve_local.node.context import PodContext
 from mlserve_local.node.environment import ConfigError
 from mlserve_local.node.images import ImageNotFoundError, executable
 from mlserve_local.node.logs import LineSink, LogFile
-from mlserve_local.node.prepare import Execution, config_references, localise, prepare
+from mlserve_local.node.prepare import Execution, config_references, prepare
 from mlserve_local.node.prober import Prober
 from mlserve_local.node.probes import ProbeResult, probe
 from mlserve_local.node.status import ContainerRecord
@@ -291,11 +292,11 @@ class Container:
             self._out_of_memory = True
             self.process.kill()
 
-    async def _hook(self, handler: Obj, timeout: float) -> ProbeResult:
+    async def _hook(self, handler: Obj, seconds: float) -> ProbeResult:
         if "sleep" in handler:
-            await self._sleep_while_running(min(timeout, float(handler["sleep"]["seconds"])))
+            await self._sleep_while_running(min(seconds, float(handler["sleep"]["seconds"])))
             return ProbeResult(ok=True)
-        return await probe({**handler, "timeoutSeconds": timeout}, self.spec, self.context.pod_ip, self.execute)
+        return await probe({**handler, "timeoutSeconds": seconds}, self.spec, self.context.pod_ip, self.execute)
 
     async def _sleep_while_running(self, seconds: float) -> None:
         if self.process:
@@ -305,17 +306,15 @@ class Container:
 
     # --- commands in the container ----------------------------------------------------------------------------------
 
-    async def execute(self, command: list[str], timeout: float) -> tuple[int, str]:
+    async def execute(self, command: list[str], seconds: float) -> tuple[int, str]:
         """Run a command in the container's environment; (exit code, output). Raises TimeoutError."""
         if self.execution is None:
             raise FileNotFoundError("the container has not started")
-        command = localise(self.context, self.spec, command)
+        command = [self.execution.rewrite(word) for word in command]
         program = executable(command[0], self.execution.env["PATH"])
         if program is None:
             raise FileNotFoundError(f'exec: "{command[0]}": executable file not found in $PATH')
-        output = (self.context.directory / "containers" / self.record.name / f"exec-{uuid.uuid4().hex}").open("w+b")
-        with output:
-            Path(output.name).unlink()
+        with tempfile.TemporaryFile() as output:
             process = Process.spawn(
                 [program, *command[1:]],
                 env=self.execution.env,
@@ -324,7 +323,7 @@ class Container:
                 stderr=subprocess.STDOUT,
             )
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(seconds):
                     code = await process.wait()
             finally:
                 process.kill()

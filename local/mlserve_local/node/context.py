@@ -57,6 +57,7 @@ class PodContext:
 
     @property
     def namespace(self) -> str:
+        """The pod's."""
         return namespace_of(self.pod)
 
     def event(self, kind: str, reason: str, message: str, container: Obj | None = None, *, init: bool = False) -> None:

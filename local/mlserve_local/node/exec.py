@@ -39,7 +39,7 @@ async def serve(request: web.Request, container: Container) -> web.StreamRespons
     if socket.ws_protocol is None:
         await socket.close(code=1002, message=f"expected a protocol of {', '.join(PROTOCOLS)}".encode())
         return socket
-    command = request.query.getall("command", [])
+    command = [container.execution.rewrite(word) for word in request.query.getall("command", [])]
     terminal = _flag(request, "tty")
     status = await _run(socket, container.execution, command, terminal=terminal, stdin=_flag(request, "stdin"))
     with contextlib.suppress(ConnectionError):

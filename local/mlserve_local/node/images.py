@@ -24,7 +24,8 @@ DEFAULT_IMAGES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 ADDRESS_BLIND: Final = frozenset({"envoy"})
-"""Images whose program does not know MLSERVE_BIND_HOST; see paths.own_address."""
+"""Images whose program does not know MLSERVE_BIND_HOST: 127.0.0.1 in their configuration means the pod, and their
+mounted ConfigMaps are rewritten as well; see paths.address_rewriter."""
 
 
 class ImageNotFoundError(LookupError):

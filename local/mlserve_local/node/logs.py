@@ -77,6 +77,7 @@ class LineSink(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
+        """Write the complete lines; a very long one in pieces."""
         *lines, self._pending = (self._pending + data).split(b"\n")
         if len(self._pending) > _MAX_LINE:
             lines, self._pending = [*lines, self._pending], b""
@@ -84,6 +85,7 @@ class LineSink(asyncio.Protocol):
             self._log.write(self._stream, line)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Write what is left of the last line."""
         if self._pending:
             self._log.write(self._stream, self._pending)
             self._pending = b""

@@ -10,7 +10,7 @@ from typing import Final
 from mlserve_local.client import ApiError
 from mlserve_local.node.context import PodContext
 from mlserve_local.node.images import ADDRESS_BLIND, repository_name
-from mlserve_local.node.paths import own_address
+from mlserve_local.node.paths import address_rewriter
 from mlserve_local.node.volumes import File, Payload, payload, plain_directory, projected_kinds, references, write
 from mlserve_local.objects import Obj, Resource, moment_of, name_of, uid_of
 
@@ -47,12 +47,17 @@ class Mounts:
             context.volumes[volume["name"]] = Path(directory)
 
     def _localised(self, files: Payload) -> Payload:
-        """Files for a program that cannot be told its address (see paths.own_address)."""
-        containers = self._context.pod["spec"]["containers"]
-        if not any(repository_name(container["image"]) in ADDRESS_BLIND for container in containers):
+        """Put the pod's address into the configuration of programs that cannot take it from their environment."""
+        images = {repository_name(c["image"]) for c in self._context.pod["spec"]["containers"]}
+        if not images & ADDRESS_BLIND:
             return files
-        replace = own_address(self._context.pod_ip)
-        return {path: File(replace(file.content.decode()).encode(), file.mode) for path, file in files.items()}
+        rewrite = address_rewriter(self._context.pod_ip, loopback=True)
+        return {
+            path: File(
+                rewrite(file.content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"), file.mode
+            )
+            for path, file in files.items()
+        }
 
     async def _renew_token(self) -> None:
         source = _token_source(self._context.pod)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,11 +11,22 @@ from typing import Final
 from mlserve_local.node.context import PodContext
 from mlserve_local.node.environment import environment, expand_all
 from mlserve_local.node.images import ADDRESS_BLIND, BIN, command_line, repository_name
-from mlserve_local.node.paths import own_address, rewriter
+from mlserve_local.node.paths import address_rewriter, rewriter
 from mlserve_local.objects import Obj, name_of
 from mlserve_local.processes import MARKER
 
-_INHERITED: Final = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ", "VIRTUAL_ENV")
+FILE_ROOT: Final = "MLSERVE_FILE_ROOT"
+"""Where `file:///` begins for a fetch on this node: the directory `local up` was called in, unless set."""
+_INHERITED: Final = (
+    FILE_ROOT,
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "TZ",
+    "VIRTUAL_ENV",
+)
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -28,6 +39,8 @@ class Execution:
     env: dict[str, str]
     cwd: Path
     termination_log: Path
+    rewrite: Callable[[str], str]
+    """From what the pod's spec says to what is meant on this machine."""
 
 
 def config_references(container: Obj) -> set[tuple[str, str]]:
@@ -58,23 +71,23 @@ def prepare(context: PodContext, container: Obj) -> Execution:
     base = _base_environment(context, home, termination_log)
     variables = environment(container, pod, context.node.lookup(context.namespace), base, settings.allocatable())
     message_path = container.get("terminationMessagePath") or "/dev/termination-log"
-    rewrite = rewriter({**context.mounts(container), message_path: str(termination_log)})
+    paths = rewriter({**context.mounts(container), message_path: str(termination_log)})
+    own_loopback = repository_name(container["image"]) in ADDRESS_BLIND
+    addresses = address_rewriter(context.pod_ip, loopback=own_loopback)
+
+    def rewrite(text: str) -> str:
+        return addresses(paths(text))
+
     # Only what the pod itself says is rewritten: an inherited value may name a real path.
     variables = {name: value if base.get(name) == value else rewrite(value) for name, value in variables.items()}
     working_dir = container.get("workingDir")
     return Execution(
-        argv=localise(context, container, [rewrite(word) for word in expand_all(argv, variables)]),
+        argv=[rewrite(word) for word in expand_all(argv, variables)],
         env=variables,
         cwd=Path(rewrite(working_dir)) if working_dir else home,
         termination_log=termination_log,
+        rewrite=rewrite,
     )
-
-
-def localise(context: PodContext, container: Obj, words: list[str]) -> list[str]:
-    """A command line in which the pod's wildcard and loopback addresses are its own, for programs that need it."""
-    if repository_name(container["image"]) not in ADDRESS_BLIND:
-        return words
-    return [own_address(context.pod_ip)(word) for word in words]
 
 
 def _base_environment(context: PodContext, home: Path, termination_log: Path) -> dict[str, str]:

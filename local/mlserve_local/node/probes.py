@@ -17,7 +17,7 @@ from mlserve_local.objects import Obj
 Execute = Callable[[list[str], float], Awaitable[tuple[int, str]]]
 """Run a command in the container's environment for at most so many seconds: (exit code, output)."""
 
-_UNVERIFIED: Final = ssl._create_unverified_context  # noqa: S323, SLF001 - a kubelet does not verify either
+_UNVERIFIED: Final = ssl._create_unverified_context  # noqa: SLF001 - a kubelet does not verify either
 
 
 @dataclass(slots=True)

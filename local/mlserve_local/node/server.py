@@ -106,17 +106,14 @@ class NodeServer:
         path = container.log_path(run)
         live = container.live_log if container.live_log is not None and container.live_log.path == path else None
         if live is None and not path.exists():
+            pod, name = request.match_info["pod"], container.record.name
             if previous:
-                text = f'previous terminated container "{container.record.name}" in pod "{request.match_info["pod"]}" not found'
-                raise web.HTTPBadRequest(text=text)
-            if run > 0 and container.log_path(run - 1).exists():
-                # Between two runs the log of the last one is what there is.
-                path, live = container.log_path(run - 1), None
-            else:
+                raise web.HTTPBadRequest(text=f'previous terminated container "{name}" in pod "{pod}" not found')
+            if run == 0 or not container.log_path(run - 1).exists():
                 reason = (container.record.state.get("waiting") or {}).get("reason", "ContainerCreating")
-                name, pod = container.record.name, request.match_info["pod"]
-                text = f'container "{name}" in pod "{pod}" is waiting to start: {reason}'
-                raise web.HTTPBadRequest(text=text)
+                raise web.HTTPBadRequest(text=f'container "{name}" in pod "{pod}" is waiting to start: {reason}')
+            # Between two runs the log of the last one is what there is.
+            path = container.log_path(run - 1)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
         async for chunk in read(path, live, options):

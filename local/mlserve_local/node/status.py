@@ -31,6 +31,7 @@ class ContainerRecord:
 
     @property
     def running(self) -> bool:
+        """Is there a process?"""
         return "running" in self.state
 
     def to_status(self) -> Obj:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -116,7 +115,7 @@ def write(directory: Path, files: Mapping[str, File]) -> bool:
     """Make `directory` show exactly `files`; True if anything changed. The change is one rename."""
     directory.mkdir(parents=True, exist_ok=True)
     link = directory / DATA
-    old = directory / os.readlink(link) if link.is_symlink() else None
+    old = directory / link.readlink() if link.is_symlink() else None
     if old is not None and _same(old, files):
         return False
     new = directory / f"..{time.strftime('%Y_%m_%d_%H_%M_%S', time.gmtime())}.{time.time_ns() % 10**10}"

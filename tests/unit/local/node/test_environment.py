@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlserve_local.node.environment import ConfigError, environment, expand, resource_value
 from mlserve_local.node.images import ImageNotFoundError, command_line, parse_mappings, repository_name
-from mlserve_local.node.paths import rewriter
+from mlserve_local.node.paths import address_rewriter, rewriter
 
 POD = {
     "metadata": {
@@ -137,7 +137,8 @@ def test_later_variables_see_earlier_ones_and_env_wins_over_env_from():
     ],
 )
 def test_mount_paths_are_rewritten_by_whole_segments(text, expected):
-    rewrite = rewriter({"/var/lib/model": "/real/model", "/var/lib/model/nested": "/real/nested", "/etc/keys/": "/real/keys"})
+    mounts = {"/var/lib/model": "/real/model", "/var/lib/model/nested": "/real/nested", "/etc/keys/": "/real/keys"}
+    rewrite = rewriter(mounts)
     assert rewrite(text) == expected
 
 
@@ -169,3 +170,26 @@ def test_an_unknown_image_says_which_are_known():
 def test_a_mapping_without_a_command_is_refused():
     with pytest.raises(ValueError, match="expected NAME=COMMAND"):
         parse_mappings(["web"])
+
+
+def test_of_a_mounted_tmp_only_the_bare_path_is_rewritten():
+    rewrite = rewriter({"/tmp": "/pods/1/tmp", "/data": "/pods/1/data"})
+    assert rewrite("/tmp") == "/pods/1/tmp"
+    assert rewrite("file:///tmp/models/digits") == "file:///tmp/models/digits"
+    assert rewrite("/data/x") == "/pods/1/data/x"
+
+
+@pytest.mark.parametrize(
+    ("text", "loopback", "expected"),
+    [
+        pytest.param("0.0.0.0", False, "127.97.0.2", id="all interfaces"),
+        pytest.param("--bind=0.0.0.0:80", False, "--bind=127.97.0.2:80", id="with a port"),
+        pytest.param("http://127.0.0.1:9000", False, "http://127.0.0.1:9000", id="the laptop's own loopback stays"),
+        pytest.param('{"address": "127.0.0.1"}', True, '{"address": "127.97.0.2"}', id="the pod's loopback"),
+        pytest.param("/dev/tcp/127.0.0.1/9901", True, "/dev/tcp/127.97.0.2/9901", id="a port after a slash"),
+        pytest.param("0.0.0.0/0,127.0.0.1/32", True, "0.0.0.0/0,127.0.0.1/32", id="networks stay"),
+        pytest.param("127.211.0.10 10.0.0.0 1.127.0.0.1", True, "127.211.0.10 10.0.0.0 1.127.0.0.1", id="others stay"),
+    ],
+)
+def test_addresses_that_mean_the_pod(text, loopback, expected):
+    assert address_rewriter("127.97.0.2", loopback=loopback)(text) == expected
