@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -61,22 +61,29 @@ def _read_csv(path: Path, pipeline: Pipeline, label: str) -> HeldOut:
     with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream, strict=True)
         header = reader.fieldnames or []
-        missing = [name for name in pipeline.feature_names if name not in header]
+        names = pipeline.feature_names
+        missing = [name for name in names if name not in header]
         if missing:
             raise ValueError(f"no column named {', '.join(missing[:8])}; there are {', '.join(header[:12])}")
         rows = list(reader)
     text = {
         feature for tensor in pipeline.spec.inputs if tensor.datatype == "BYTES" for feature in tensor.feature_names
     }
-    payloads = [{"features": {name: _cell(row[name], name in text) for name in pipeline.feature_names}} for row in rows]
+    payloads = [
+        {"features": {name: row[name] if name in text else _number(row[name], name, line) for name in names}}
+        for line, row in enumerate(rows, start=2)
+    ]
     labels = np.asarray([row[label] for row in rows], dtype=np.object_) if label in header else None
     return HeldOut(pipeline.from_json_batch(payloads), labels)
 
 
-def _cell(value: str | None, is_text: bool) -> Any:
-    if is_text:
-        return value
-    return None if value is None or not value.strip() else float(value)
+def _number(value: str | None, name: str, line: int) -> float | None:
+    if value is None or not value.strip():
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"line {line}, column {name}: {value[:40]!r} is no number") from None
 
 
 def _read_jsonl(path: Path, pipeline: Pipeline, label: str) -> HeldOut:

@@ -185,7 +185,12 @@ class TestPackage:
             pytest.param("rows.csv", "", "no column named", id="empty"),
             pytest.param("rows.csv", "a,b\n1,2\n", "no column named", id="other columns"),
             pytest.param("rows.csv", HEADER, "empty", id="no rows"),
-            pytest.param("rows.csv", HEADER + ",".join(["x"] * 31) + "\n", "'x'", id="text for numbers"),
+            pytest.param(
+                "rows.csv",
+                HEADER + ",".join(["x"] * 31) + "\n",
+                "line 2, column mean_radius: 'x' is no number",
+                id="text",
+            ),
             pytest.param("rows.csv", HEADER + ",".join(["1"] * 30 + ["alien"]) + "\n", "alien", id="unknown class"),
             pytest.param("rows.csv", HEADER + ",".join([""] * 30 + ["benign"]) + "\n", "missing", id="all missing"),
             pytest.param("rows.jsonl", "{", "rows.jsonl", id="no JSON"),

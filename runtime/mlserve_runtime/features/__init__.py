@@ -1,0 +1,13 @@
+"""Feature lookup: a client sends whom the prediction is about, the server gets the features.
+
+    POST /predict {"entity": "u42"}
+
+MLSERVE_FEATURES_URL names the store: redis://, https:// or sqlite://. Nothing is imported unless it is set.
+"""
+
+from __future__ import annotations
+
+from mlserve_runtime.features.config import build_lookup
+from mlserve_runtime.features.lookup import FeatureLookup
+
+__all__ = ["FeatureLookup", "build_lookup"]
