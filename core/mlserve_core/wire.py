@@ -54,6 +54,8 @@ MIRROR_HOST_SUFFIX: Final = "-shadow"
 # --- paths of the management port -----------------------------------------------------------------------------------
 PATH_METRICS: Final = "/metrics"
 PATH_TELEMETRY: Final = "/telemetry"
+PATH_PROFILE: Final = "/profile"
+"""The reference profile of the artifact that is served; stable's is what the canary's pods count on."""
 PATH_LIVEZ: Final = "/livez"
 PATH_READYZ: Final = "/readyz"
 PATH_CONFIG_HASH: Final = "/config-hash"

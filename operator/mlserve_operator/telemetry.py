@@ -18,6 +18,7 @@ from mlserve_core.wire import (
     LABEL_REVISION,
     MANAGEMENT_PORT,
     PATH_CONFIG_HASH,
+    PATH_PROFILE,
     PATH_TELEMETRY,
     TelemetrySnapshot,
 )
@@ -34,7 +35,6 @@ TIMEOUT_SECONDS: Final = 2.0
 PARALLEL: Final = 32
 FRESH_SECONDS: Final = 0.5
 LARGEST_ANSWER: Final = 8 * 1024 * 1024
-PATH_PROFILE: Final = "/profile"
 
 _FAILURE_COUNTERS: Final = (
     "upstream_cx_none_healthy",

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from mlserve_core.wire import PATH_LIVEZ, PATH_METRICS, PATH_READYZ, PATH_TELEMETRY
+from mlserve_core.wire import PATH_LIVEZ, PATH_METRICS, PATH_PROFILE, PATH_READYZ, PATH_TELEMETRY
 from mlserve_runtime.dataplane import DataPlane, Phase
 
 
@@ -36,6 +36,12 @@ def build_management(plane: DataPlane) -> Starlette:
         )
         return Response(snapshot.model_dump_json(by_alias=True), media_type="application/json")
 
+    async def profile(_: Request) -> Response:
+        path = plane.model.artifact.profile_path if plane.model is not None else None
+        if path is None:
+            return PlainTextResponse("the artifact has no reference profile\n", 404)
+        return Response(path.read_bytes(), media_type="application/json")
+
     async def livez(_: Request) -> Response:
         if plane.phase is Phase.FAILED:
             return PlainTextResponse("the model cannot be served\n", 500)
@@ -48,6 +54,7 @@ def build_management(plane: DataPlane) -> Starlette:
         routes=[
             Route(PATH_METRICS, metrics),
             Route(PATH_TELEMETRY, telemetry),
+            Route(PATH_PROFILE, profile),
             Route(PATH_LIVEZ, livez),
             Route(PATH_READYZ, readyz),
         ]
