@@ -122,6 +122,7 @@ def node(cluster: Cluster, obj: Obj, old: Obj | None, user: User) -> None:
     """A new node is not ready until its kubelet says so."""
     if old is not None:
         return
+    obj["metadata"].setdefault("annotations", {}).setdefault("node.alpha.kubernetes.io/ttl", "0")
     taints = obj["spec"].setdefault("taints", [])
     if all(t.get("key") != "node.kubernetes.io/not-ready" for t in taints):
         taints.append({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"})

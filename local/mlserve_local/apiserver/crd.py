@@ -191,6 +191,7 @@ class CustomResources:
             short_names=tuple(names.get("shortNames") or ()), categories=tuple(names.get("categories") or ()),
             verbs=VERBS, subresources=subresources, list_kind=names.get("listKind", ""), has_generation=True,
             custom=custom, to_version=None if version.get("storage") else _converter(custom),
+            from_version=None if version.get("storage") else _converter(_storage_version(spec)),
         )
 
     def _refresh(self, resource: Resource) -> None:
@@ -254,13 +255,17 @@ def _converter(custom: CustomVersion) -> Any:
     """Show a stored object as another version does: its fields only, with its defaults (conversion strategy None)."""
 
     def convert(data: Obj) -> Obj:
-        shown: Obj = decoding.prune(data, custom.schema)
-        shown["metadata"] = data["metadata"]
+        shown: Obj = decoding.prune({k: v for k, v in data.items() if k != "metadata"}, custom.schema)
         made = copy.deepcopy(shown)
+        made["metadata"] = data["metadata"]
         structural.apply_defaults(made, custom.schema)
         return made
 
     return convert
+
+
+def _storage_version(spec: Obj) -> CustomVersion:
+    return compile_version(next(v for v in spec["versions"] if v.get("storage")))
 
 
 def _condition(crd: Obj, type_: str) -> str:

@@ -186,6 +186,11 @@ def event(obj: Obj) -> list[FieldError]:
     return found
 
 
+def new_event(obj: Obj) -> list[FieldError]:
+    """An Event of the events group must say when it happened."""
+    return [required("eventTime")] if obj.get("eventTime") is None else event(obj)
+
+
 _EVENT_FIXED: Final = ("involvedObject", "reason", "message", "type", "eventTime", "action", "reportingComponent", "reportingInstance", "related")
 
 

@@ -147,7 +147,7 @@ def _add_custom(resource: Resource, schemas: dict[str, Any]) -> None:
         "x-kubernetes-group-version-kind": [gvk],
     }
     items = {"description": f"List of {resource.plural}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md", "type": "array",
-             "items": {"allOf": [{"$ref": f"#/components/schemas/{name}"}]}}
+             "items": {"$ref": f"#/components/schemas/{name}"}}
     list_meta = {"description": "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
                  "allOf": [{"$ref": f"#/components/schemas/{_META}ListMeta"}]}
     schemas[f"{name}List"] = {

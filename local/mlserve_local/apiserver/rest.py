@@ -49,7 +49,10 @@ class WriteOptions:
 
 
 def strategy_of(resource: Resource) -> Strategy:
-    return STRATEGIES.get(resource.key, PLAIN) if resource.custom is None else PLAIN
+    if resource.custom is not None:
+        return PLAIN
+    path = f"{resource.api_version}/{resource.plural}"
+    return STRATEGIES.get(path) or STRATEGIES.get(resource.key, PLAIN)
 
 
 def skeleton_of(resource: Resource) -> Obj:
@@ -68,6 +71,8 @@ def decode(resource: Resource, obj: Obj, problems: decoding.Problems) -> Obj:
     """
     if resource.custom is not None:
         made: Obj = resource.custom.decode(obj, problems)
+        if resource.from_version is not None:
+            made = resource.from_version(made)
     else:
         made = decoding.check(obj, resource.schema, problems, "", resource.kind)
         if resource.from_version is not None:
@@ -108,7 +113,7 @@ def create(cluster: Cluster, resource: Resource, obj: Obj, namespace: str, optio
         metadata["generation"] = 1
     errors = _errors(resource, obj, None)
     if errors:
-        raise invalid(resource.kind, resource.group, metadata.get("name", ""), errors)
+        raise invalid(resource.kind, resource.key.partition("/")[0], metadata.get("name", ""), errors)
     if revision and managed is None:
         raise internal("resourceVersion should not be set on objects to be created")
     collection = cluster.registry.collection(resource)
@@ -174,10 +179,11 @@ def update(cluster: Cluster, resource: Resource, live: Stored, obj: Obj, options
     if not options.subresource:
         strategy.admit(cluster, obj, old, options.user)
     strategy.prepare_update(obj, old)
-    _bump_generation(resource, obj, old)
+    if options.subresource != "status":
+        _bump_generation(resource, obj, old)
     errors = _errors(resource, obj, old, status_only=options.subresource == "status")
     if errors:
-        raise invalid(resource.kind, resource.group, live.name, errors)
+        raise invalid(resource.kind, resource.key.partition("/")[0], live.name, errors)
     if managed_fields.same_but_for_times(old, obj):
         return live
     options.warnings += strategy.warn(obj)

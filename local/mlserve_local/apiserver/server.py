@@ -18,6 +18,7 @@ from mlserve_local.apiserver import bootstrap
 from mlserve_local.apiserver.app import ApiServerApp
 from mlserve_local.apiserver.cluster import Cluster
 from mlserve_local.apiserver.controllers import Janitor
+from mlserve_local.apiserver.http import KubernetesProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class ApiServer:
         janitor.start()
         self._app = ApiServerApp(self.cluster)
         config = uvicorn.Config(
-            self._app, log_config=None, access_log=False, lifespan="off", http="httptools", ws="websockets-sansio",
+            self._app, log_config=None, access_log=False, lifespan="off", http=KubernetesProtocol, ws="websockets-sansio",
             server_header=False, timeout_keep_alive=120, timeout_graceful_shutdown=3, backlog=2048, ws_max_size=64 * 1024 * 1024,
         )
         self._uvicorn = uvicorn.Server(config)

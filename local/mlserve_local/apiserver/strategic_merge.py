@@ -43,7 +43,7 @@ def strategic_merge(target: Obj, patch: Obj, schema: Schema | None) -> Obj:
         name = key.removeprefix(_SET_ORDER)
         if key.startswith(_SET_ORDER) and name not in patch and isinstance(merged.get(name), list):
             child = schema.child(name) if schema is not None else None
-            merged[name] = _ordered(merged[name], [], order, child)
+            merged[name] = _ordered(merged[name], merged[name], [], order, child)
     return merged
 
 
@@ -64,13 +64,13 @@ def _merge_value(current: Any, value: Any, schema: Schema | None, order: Any) ->
         present = current if isinstance(current, list) else []
         if schema.patch_merge_key:
             return _merge_list(present, value, schema, order)
-        merged = list(dict.fromkeys([*value, *present])) if present else list(dict.fromkeys(value))
-        return _ordered(merged, value, order, schema)
+        merged = list(dict.fromkeys([*present, *value]))
+        return _ordered(merged, present, value, order, schema)
     return value
 
 
 def _merge_list(present: list[Any], patch: list[Any], schema: Schema, order: Any) -> list[Any]:
-    """Merge a list of objects by key: what the patch names comes first, unless the patch gives the order."""
+    """Merge a list of objects by key."""
     key = schema.patch_merge_key
     if any(isinstance(e, dict) and e.get("$patch") == "replace" for e in patch):
         return _clean([e for e in patch if "$patch" not in e])
@@ -81,48 +81,35 @@ def _merge_list(present: list[Any], patch: list[Any], schema: Schema, order: Any
             raise bad_request(f"map: expected an object with merge key {key}, got {element!r}")
         identity = element.get(key)
         if identity is None:
-            raise bad_request(f'map: {element} does not contain declared merge key: {key}')
+            raise bad_request(f"map: {element} does not contain declared merge key: {key}")
         if element.get("$patch") == "delete":
             merged.pop(identity, None)
             continue
         merged[identity] = strategic_merge(merged.get(identity, {}), element, schema.items)
-        touched.append(identity)
-    if isinstance(order, list):
-        return _ordered(list(merged.values()), patch, order, schema)
-    new = [i for i in touched if i in merged]
-    rest = [i for i in merged if i not in new]
-    known = {e.get(key) for e in present}
-    if all(i in known for i in new):  # nothing is new: keep the order of the live list
-        return list(merged.values())
-    return [merged[i] for i in new] + [merged[i] for i in rest]
+        touched.append(merged[identity])
+    return _ordered(list(merged.values()), present, touched, order, schema)
 
 
-def _ordered(values: list[Any], patch: list[Any], order: Any, schema: Schema | None) -> list[Any]:
-    """Bring a list into the order the client asked for; elements it did not name keep their relative place."""
-    if not isinstance(order, list):
-        return values
+def _ordered(values: list[Any], present: list[Any], patch: list[Any], order: Any, schema: Schema | None) -> list[Any]:
+    """Weave what the patch names, in its order, with the rest of the live list, in the live order.
+
+    Where the live list knows both candidates it decides; otherwise what the patch names comes first.
+    """
     key = schema.patch_merge_key if schema is not None else ""
 
     def identity(value: Any) -> Any:
         return value.get(key) if key and isinstance(value, dict) else value
 
-    rank = {identity(v): i for i, v in enumerate(order)}
+    rank = {identity(v): i for i, v in enumerate(order if isinstance(order, list) else patch)}
+    live = {identity(v): i for i, v in enumerate(present)}
     named = sorted((v for v in values if identity(v) in rank), key=lambda v: rank[identity(v)])
-    result: list[Any] = []
-    for value in values:  # each unnamed element stays behind the named ones that preceded it
-        if identity(value) not in rank:
-            result.append(value)
-    if not result:
-        return named
-    merged: list[Any] = []
-    position = 0
-    for value in values:
-        if identity(value) in rank:
-            merged.append(named[position])
-            position += 1
-        else:
-            merged.append(value)
-    return merged
+    others = sorted((v for v in values if identity(v) not in rank), key=lambda v: live.get(identity(v), len(live)))
+    woven: list[Any] = []
+    while named and others:
+        left, right = live.get(identity(named[0])), live.get(identity(others[0]))
+        later = left is not None and right is not None and right < left
+        woven.append(others.pop(0) if later else named.pop(0))
+    return woven + named + others
 
 
 def _clean(value: Any) -> Any:

@@ -16,6 +16,10 @@ STRATEGIES: Final[dict[str, Strategy]] = {
         default=defaults.event, validate=kind_rules.event, validate_update=kind_rules.event_update, create_on_update=True,
         skeleton={"involvedObject": {}, "source": {}},
     ),
+    "events.k8s.io/v1/events": Strategy(
+        default=defaults.event, validate=kind_rules.new_event, validate_update=kind_rules.event_update, create_on_update=True,
+        skeleton={"involvedObject": {}, "source": {}},
+    ),
     "/limitranges": Strategy(create_on_update=True),
     "/namespaces": Strategy(default=defaults.namespace, prepare_create=prepare.namespace, prepare_update=prepare.namespace_update),
     "/nodes": Strategy(default=defaults.node, admit=admission.node, validate=kind_rules.node,
