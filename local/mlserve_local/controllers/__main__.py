@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 async def _main(options: argparse.Namespace) -> None:
     config = ClusterConfig.load(options.kubeconfig)
-    async with ApiClient(config, user_agent="mlserve-local-controllers") as client:
+    async with ApiClient(config, user_agent="kube-controller-manager") as client:
         context = Context(client)
         controllers: list[Controller] = [
             Scheduler(context),

@@ -158,7 +158,9 @@ class DeploymentController:
         if annotations_of(deployment).get(REVISION) != str(revision):
             body = {"metadata": {"annotations": {REVISION: str(revision)}}}
             namespace, name = namespace_of(deployment), name_of(deployment)
-            self._deployments.remember(await self._client.patch(DEPLOYMENTS, namespace, name, body))
+            # Through /status, as kube-controller-manager does: there an annotation leaves the generation alone.
+            written = await self._client.patch(DEPLOYMENTS, namespace, name, body, subresource="status")
+            self._deployments.remember(written)
         return new
 
     async def _create(self, deployment: Obj, revision: int, replicas: int) -> Obj:
