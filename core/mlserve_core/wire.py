@@ -202,3 +202,5 @@ class TelemetrySnapshot(WireModel):
     queue_rows: Count = 0
     live: LaneCounts = Field(default_factory=LaneCounts)
     mirror: LaneCounts = Field(default_factory=LaneCounts)
+    other_feedback: dict[str, FeedbackCounts] = Field(default_factory=dict)
+    """By revision: feedback on live predictions of other revisions that was reported to this pod."""

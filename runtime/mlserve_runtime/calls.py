@@ -42,8 +42,8 @@ class Prepared:
     timeout: float | None = None
     """Seconds the client wants to wait."""
     priority: int = 0
-    cacheable: bytes | None = None
-    """Distinguishes answers to the same inputs in the response cache (the options of the encoding)."""
+    max_ids: int = 1
+    """Prediction ids are made for requests of at most this many rows."""
 
 
 def error_body(text: str) -> bytes:

@@ -12,15 +12,19 @@ import math
 import time
 from collections.abc import Awaitable
 from enum import Enum
+from pathlib import Path
 from typing import Final
 
 from mlserve_core.wire import HEADER_DRAINING, HEADER_REVISION
 from mlserve_runtime.batching.batcher import Batcher
 from mlserve_runtime.batching.queue import Job
+from mlserve_runtime.cache import ResponseCache, content_key
 from mlserve_runtime.calls import Call, Prepared, Reply, error_body
 from mlserve_runtime.errors import BadOutputError, CancelledError, OverloadedError, ServingError, UnavailableError
-from mlserve_runtime.model import ServedModel, first_bad_row
+from mlserve_runtime.feedback.tokens import Prediction, new_nonce
+from mlserve_runtime.model import ServedModel, first_bad_row, predicted_classes
 from mlserve_runtime.settings import Settings
+from mlserve_runtime.telemetry.payloads import PayloadLog
 from mlserve_runtime.telemetry.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -54,6 +58,12 @@ class DataPlane:
         self.idle = asyncio.Event()
         """Set while nothing is in flight."""
         self.idle.set()
+        self.cache = ResponseCache(settings.response_cache_entries) if settings.response_cache_entries else None
+        self.payloads: PayloadLog | None = None
+        if settings.payload_log:
+            self.payloads = PayloadLog(
+                Path(settings.payload_log), per_mille=settings.payload_sample_per_mille, redact=settings.payload_redact
+            )
         self.revision_header = (HEADER_REVISION.encode(), settings.revision.encode())
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -133,8 +143,10 @@ class DataPlane:
         inputs = prepared.inputs
         timeout = self.settings.timeout if prepared.timeout is None else min(prepared.timeout, self.settings.timeout)
 
+        key = content_key(inputs) if self.cache is not None else b""
+
         def done(job: Job) -> None:
-            self._done(call, prepared, job, model)
+            self._done(call, prepared, job, model, key)
 
         job = call.job = Job(
             inputs=inputs,
@@ -145,9 +157,16 @@ class DataPlane:
             priority=prepared.priority,
             lane=call.lane,
         )
+        if self.cache is not None and (known := self.cache.find(key)) is not None:
+            job.answers = [known]
+            job.enqueued = job.started = job.finished = now
+            job.done = True
+            self._done(call, prepared, job, model, b"")
+            self.recorder.cached(call, known, inputs)
+            return
         batcher.submit(job)
 
-    def _done(self, call: Call, prepared: Prepared, job: Job, model: ServedModel) -> None:
+    def _done(self, call: Call, prepared: Prepared, job: Job, model: ServedModel, key: bytes) -> None:
         if job.error is not None:
             if job.error.__cause__ is not None:
                 logger.warning("the model failed on a request", exc_info=job.error.__cause__)
@@ -157,7 +176,11 @@ class DataPlane:
         if bad is not None:
             self._fail(call, BadOutputError(f"row {bad}: the model answered with NaN or infinity"))
             return
+        if key and self.cache is not None and job.answers:
+            self.cache.keep(key, job.answers)
         try:
+            if self.recorder.signer.active and job.rows <= prepared.max_ids:
+                job.ids = self._issue_ids(call, job)
             reply = prepared.encode(model, job)
         except Exception:
             logger.exception("encoding an answer failed")
@@ -165,7 +188,16 @@ class DataPlane:
             return
         self._send(call, reply)
         self.recorder.answered(call, time.perf_counter())
+        if self.payloads is not None:
+            self.payloads.offer(call, job, model)
         self._ended()
+
+    def _issue_ids(self, call: Call, job: Job) -> list[str]:
+        issued, revision = int(time.time()), self.settings.revision
+        return [
+            self.recorder.signer.issue(Prediction(revision, call.lane, issued, index, new_nonce()))
+            for index in predicted_classes(job.answers or ())
+        ]
 
     def _fail(self, call: Call, error: ServingError) -> None:
         if call.refuse is not None:

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,15 @@ class ServedModel:
 
     def __post_init__(self) -> None:
         self._fixed = all(tensor.row_size is not None for tensor in self.artifact.spec.inputs)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, by index where the artifact names none; empty for a regression."""
+        spec = self.artifact.spec
+        if spec.task == "regression" or spec.classes:
+            return spec.classes
+        width = spec.outputs[0].shape[-1] if len(spec.outputs[0].shape) > 1 else 1
+        return tuple(str(index) for index in range(2 if width == 1 else max(width, 0)))
 
     def run(self, inputs: Tensors) -> Outcome:
         """One pass over a batch of raw tensors; on the worker thread.
@@ -156,6 +165,37 @@ def collect_predictions(answers: Sequence[Answer]) -> list[dict[str, Any]]:
         if predictions is not None:
             rows.extend(predictions[part.start : part.stop].rows())
     return rows
+
+
+def collect_result(answers: Sequence[Answer]) -> Outcome:
+    """A job's own result, copied out of the batches it ran in."""
+    parts = [part.result.predictions[part.start : part.stop] for part in answers if part.result.predictions is not None]
+    outputs = {name: np.array(array) for name, array in collect_outputs(answers).items()}
+    finite = np.concatenate([part.result.finite[part.start : part.stop] for part in answers])
+    return Outcome(outputs, join_predictions(parts) if parts else None, finite)
+
+
+def join_predictions(parts: Sequence[Predictions]) -> Predictions:
+    """One after the other."""
+    first = parts[0]
+
+    def joined(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return replace(first, **{name: joined(name) for name in ("classes", "probabilities", "confidence", "values")})
+
+
+def predicted_classes(answers: Sequence[Answer]) -> list[int]:
+    """The class index of every row of a job; -1 where there are no classes."""
+    indices: list[int] = []
+    for part in answers:
+        predictions = part.result.predictions
+        if predictions is None or predictions.classes is None:
+            indices.extend([-1] * (part.stop - part.start))
+        else:
+            indices.extend(predictions.classes[part.start : part.stop].tolist())
+    return indices
 
 
 def first_bad_row(answers: Sequence[Answer]) -> int | None:

@@ -100,10 +100,11 @@ class LocalCluster:
             time.sleep(0.1)
 
 
-def _start(directory: Path, *, operator: bool) -> Iterator[LocalCluster]:
+def _start(directory: Path, *, operator: bool, crds: Path | None = None) -> Iterator[LocalCluster]:
     options = UpOptions(
         data_dir=directory,
         operator=operator,
+        crds=crds,
         images=(WEB_SERVER, SHELL),
         fake_gpus=2,
         backoff_seconds=0.5,
@@ -120,6 +121,13 @@ def _start(directory: Path, *, operator: bool) -> Iterator[LocalCluster]:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """API server, controllers, node (2 fake GPUs; images `web` and `shell`) and network."""
     yield from _start(tmp_path_factory.mktemp("cluster"), operator=False)
+
+
+@pytest.fixture(scope="module")
+def bare_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Without the custom resource definition too, for what installs it; lives for one module."""
+    empty = tmp_path_factory.mktemp("no-crds")
+    yield from _start(tmp_path_factory.mktemp("bare-cluster"), operator=False, crds=empty)
 
 
 @pytest.fixture(scope="session")

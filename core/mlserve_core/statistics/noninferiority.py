@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PRIOR_BAD: Final = 0.5
 PRIOR_UNITS: Final = 50.0
-FORGET: Final = 0.9
+FORGET: Final = 0.98
 """Weight of the past per look in the guess of q, so that it follows a changing base rate."""
 CERTAIN: Final = 1e3
 TINY: Final = 1e-12

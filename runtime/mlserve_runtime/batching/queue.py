@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy.typing as npt
@@ -56,6 +56,8 @@ class Job:
     answers: list[Answer] | None = None
     """In the order of the rows; more than one only for a job that ran in several slices."""
     error: ServingError | None = None
+    ids: list[str] = field(default_factory=list)
+    """Prediction ids per row, where feedback is set up."""
     enqueued: float = 0.0
     started: float = 0.0
     """When its first slice began to run; 0 while it waits."""

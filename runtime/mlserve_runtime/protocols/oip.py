@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 
 from mlserve_core.model_spec import TensorSpec
+from mlserve_core.wire import HEADER_PREDICTION_ID
 from mlserve_runtime.batching.queue import Job
 from mlserve_runtime.calls import Call, Prepared, Reply
 from mlserve_runtime.errors import InvalidInputError
@@ -25,6 +26,7 @@ from mlserve_runtime.protocols.binary import DATATYPES, decode_tensor, encode_te
 
 HEADER_LENGTH: Final = b"inference-header-content-length"
 _OCTETS: Final = b"application/octet-stream"
+_PREDICTION_ID: Final = HEADER_PREDICTION_ID.encode()
 _MAX_RANK: Final = 8
 
 
@@ -57,7 +59,6 @@ class InferRoute:
             encode=lambda model, job: encode(model, job, options),
             timeout=_timeout(parameters),
             priority=_priority(parameters),
-            cacheable=None if options.id else repr((options.names, options.binary, options.binary_default)).encode(),
         )
 
 
@@ -80,9 +81,10 @@ def encode(model: ServedModel, job: Job, options: OutputOptions) -> Reply:
     if options.id is not None:
         document["id"] = options.id
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    headers = ((_PREDICTION_ID, job.ids[0].encode()),) if job.ids else ()
     if not chunks:
-        return Reply(200, head)
-    return Reply(200, b"".join([head, *chunks]), _OCTETS, ((HEADER_LENGTH, b"%d" % len(head)),))
+        return Reply(200, head, headers=headers)
+    return Reply(200, b"".join([head, *chunks]), _OCTETS, ((HEADER_LENGTH, b"%d" % len(head)), *headers))
 
 
 def _split_body(call: Call) -> tuple[dict[str, Any], memoryview]:

@@ -78,10 +78,11 @@ class BatchRoute:
         payloads = self._payloads(parse_json(call.body))
         if any(type(payload) is dict and "image" in payload for payload in payloads):
             return self._off_loop(lambda: model.pipeline.from_json_batch(payloads))
-        return Prepared(model.pipeline.from_json_batch(payloads), encode_many)
+        return Prepared(model.pipeline.from_json_batch(payloads), encode_many, max_ids=self._limit)
 
     async def _off_loop(self, decode: Callable[[], Tensors]) -> Prepared:
-        return Prepared(await asyncio.get_running_loop().run_in_executor(self._decoders, decode), encode_many)
+        inputs = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
+        return Prepared(inputs, encode_many, max_ids=self._limit)
 
     def _payloads(self, document: Any) -> list[Any]:
         rows = document
@@ -149,9 +150,13 @@ def prediction_rows(job: Job) -> list[dict[str, Any]]:
     """Predictions with `prediction` (the label or the value) first; plain outputs for a model that has neither."""
     rows = collect_predictions(job.answers or ())
     if rows:
-        return [{"prediction": row.get("label", row.get("value")), **row} for row in rows]
-    outputs = {name: array.tolist() for name, array in collect_outputs(job.answers or ()).items()}
-    return [{"outputs": dict(zip(outputs, values, strict=True))} for values in zip(*outputs.values(), strict=True)]
+        rows = [{"prediction": row.get("label", row.get("value")), **row} for row in rows]
+    else:
+        outputs = {name: array.tolist() for name, array in collect_outputs(job.answers or ()).items()}
+        rows = [{"outputs": dict(zip(outputs, values, strict=True))} for values in zip(*outputs.values(), strict=True)]
+    if job.ids:
+        rows = [{"id": identifier, **row} for identifier, row in zip(job.ids, rows, strict=True)]
+    return rows
 
 
 def parse_json(body: bytes) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from mlserve_core.wire import HEADER_DRAINING
@@ -28,6 +29,18 @@ from mlserve_runtime.server.metadata import (
 from mlserve_runtime.server.openapi import describe_predictions
 from mlserve_runtime.server.page import render_page
 from mlserve_runtime.server.statistics import live_statistics, triton_statistics
+
+
+class FeedbackReport(BaseModel):
+    """What came out, for a prediction id of an earlier answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    label: str | int | None = None
+    """The true class, by name or index."""
+    reward: float | None = None
+    """How good the prediction was, for models without classes."""
 
 
 def build_app(plane: DataPlane, started: float) -> FastAPI:
@@ -68,6 +81,14 @@ def _add_simple(app: FastAPI, plane: DataPlane, started: float) -> None:
     @app.get("/stats", tags=["simple"], summary="Requests, errors, latency and batches since the process began")
     def stats() -> dict[str, Any]:
         return live_statistics(plane, started)
+
+    @app.post("/feedback", tags=["simple"], summary="Report what an earlier prediction should have been")
+    def feedback(report: FeedbackReport) -> dict[str, Any]:
+        model = model_of(plane)
+        prediction, counted = plane.recorder.ledger.report(
+            report.id, label=report.label, reward=report.reward, classes=model.classes, now=time.time()
+        )
+        return {"counted": counted, "revision": prediction.revision}
 
     @app.get("/model/info", tags=["simple"], summary="Signature, classes and digest of the model")
     def info() -> dict[str, Any]:

@@ -185,7 +185,7 @@ class Process:
         server = self._servers[0]
         until = time.monotonic() + _LINGER_SECONDS
         await asyncio.sleep(_LINGER_SECONDS / 5)
-        while server.server_state.connections and time.monotonic() < until:
+        while server.server_state.connections and time.monotonic() < until:  # noqa: ASYNC110 - uvicorn has no event
             await asyncio.sleep(0.01)
         for listener in server.servers:
             listener.close()
@@ -198,7 +198,7 @@ class Process:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _COMPARISON_POLL_SECONDS)
             self.recorder.metrics.loop_lag = max(0.0, loop.time() - due)
-            self.recorder.poll_comparison()
+            self.recorder.poll()
 
     def _application(self) -> Application:
         return _build_app(self.plane, self.started)

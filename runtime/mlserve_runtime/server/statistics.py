@@ -73,8 +73,8 @@ def triton_statistics(plane: DataPlane, model: ServedModel) -> dict[str, Any]:
                     "compute_input": duration(answered, phases["parse"].sum),
                     "compute_infer": duration(answered, phases["forward"].sum),
                     "compute_output": duration(answered, phases["encode"].sum),
-                    "cache_hit": duration(metrics.cache_hits, 0.0),
-                    "cache_miss": duration(metrics.cache_misses, 0.0),
+                    "cache_hit": duration(plane.cache.hits if plane.cache else 0, 0.0),
+                    "cache_miss": duration(plane.cache.misses if plane.cache else 0, 0.0),
                 },
                 "batch_stats": [],
             }

@@ -60,8 +60,8 @@ class RuntimeCollector(Collector):
             failures.add_metric([reason], count)
         yield failures
         cache = _counter("mlserve_response_cache_requests", "result")
-        cache.add_metric(["hit"], metrics.cache_hits)
-        cache.add_metric(["miss"], metrics.cache_misses)
+        cache.add_metric(["hit"], self._plane.cache.hits if self._plane.cache else 0)
+        cache.add_metric(["miss"], self._plane.cache.misses if self._plane.cache else 0)
         yield cache
         restarts = _counter("mlserve_worker_restarts")
         restarts.add_metric([], self._plane.batcher.worker.restarts if self._plane.batcher else 0)

@@ -8,11 +8,13 @@ from typing import Final
 
 import numpy as np
 
-from mlserve_core.wire import FeedbackCounts, TelemetrySnapshot
+from mlserve_core.wire import TelemetrySnapshot
 from mlserve_runtime.batching.execution import Outcome
-from mlserve_runtime.batching.queue import Batch
+from mlserve_runtime.batching.queue import Answer, Batch, Tensors
 from mlserve_runtime.calls import Call, LaneName
 from mlserve_runtime.errors import ServingError
+from mlserve_runtime.feedback.ledger import Ledger
+from mlserve_runtime.feedback.tokens import Signer
 from mlserve_runtime.model import ServedModel
 from mlserve_runtime.settings import Settings
 from mlserve_runtime.telemetry.histogram import Histogram
@@ -36,8 +38,6 @@ class ServerMetrics:
     batch_rows: Histogram = field(default_factory=Histogram.rows)
     batch_seconds: Histogram = field(default_factory=Histogram.seconds)
     confidence: Histogram = field(default_factory=Histogram.fractions)
-    cache_hits: int = 0
-    cache_misses: int = 0
     loop_lag: float = 0.0
 
 
@@ -48,7 +48,8 @@ class Recorder:
         self.settings = settings
         self.lanes = Lanes()
         self.metrics = ServerMetrics()
-        self.feedback: dict[LaneName, FeedbackCounts] = {}
+        self.signer = Signer(settings.feedback_keys_dir)
+        self.ledger = Ledger(self.signer)
         self._profiles: dict[LaneName, LaneProfiles] = {}
         self._comparison = ComparisonFile(settings.comparison_dir)
         self._rollout = ""
@@ -59,6 +60,11 @@ class Recorder:
         own = read_profile(model.artifact.profile_path)
         self._profiles = {name: LaneProfiles(own, model.pipeline) for name in LANE_NAMES}
         self._comparison = ComparisonFile(self.settings.comparison_dir)
+        self.poll_comparison()
+
+    def poll(self) -> None:
+        """Look whether mounted files have changed: feedback keys, and what to compare with."""
+        self.signer.poll()
         self.poll_comparison()
 
     def poll_comparison(self) -> None:
@@ -100,6 +106,11 @@ class Recorder:
         if call.lane is not None:
             self.lanes.of(call.lane).failed(error, latency * 1e6)
 
+    def cached(self, call: Call, answer: Answer, inputs: Tensors) -> None:
+        """Rows answered without the model are evidence like any other."""
+        if call.lane is not None and self._profiles:
+            self._profiles[call.lane].update(inputs, answer.result.predictions)
+
     def batch_done(self, batch: Batch, outcome: Outcome) -> None:
         """Count the rows of a pass; see batcher.Observer."""
         self.metrics.batch_rows.observe(batch.rows)
@@ -137,7 +148,7 @@ class Recorder:
         lanes = {}
         for name in LANE_NAMES:
             own, comparison = self._profiles[name].counts() if self._profiles else (None, None)
-            extra = {"own": own, "comparison": comparison, "feedback": self.feedback.get(name, FeedbackCounts())}
+            extra = {"own": own, "comparison": comparison, "feedback": self.ledger.counts(settings.revision, name)}
             lanes[name] = self.lanes.of(name).counts().model_copy(update=extra)
         return TelemetrySnapshot(
             name=model.name if model else settings.model_name,
@@ -154,4 +165,9 @@ class Recorder:
             queue_rows=queue_rows,
             live=lanes["live"],
             mirror=lanes["mirror"],
+            other_feedback={
+                revision: self.ledger.counts(revision, "live")
+                for revision in self.ledger.revisions()
+                if revision != settings.revision
+            },
         )

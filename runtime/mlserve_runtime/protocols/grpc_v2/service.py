@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf import json_format
 
-from mlserve_core.wire import HEADER_DRAINING, HEADER_REVISION
+from mlserve_core.wire import HEADER_DRAINING, HEADER_PREDICTION_ID, HEADER_REVISION
 from mlserve_runtime.batching.queue import Job
 from mlserve_runtime.calls import Call, Prepared, Reply
 from mlserve_runtime.dataplane import DataPlane
@@ -50,7 +50,8 @@ class GrpcRoute:
         timeouts = [seconds for seconds in (options.timeout, call.timeout) if seconds is not None]
 
         def encode(model: ServedModel, job: Job) -> Reply:
-            return Reply(200, b"", message=write_response(model, job, options))
+            headers = tuple((HEADER_PREDICTION_ID.encode(), identifier.encode()) for identifier in job.ids)
+            return Reply(200, b"", headers=headers, message=write_response(model, job, options))
 
         return Prepared(inputs, encode, timeout=min(timeouts, default=None), priority=options.priority)
 
@@ -67,18 +68,19 @@ class InferenceService:
     async def infer(self, request: Any, context: Any) -> Any:
         """One prediction."""
         try:
-            response = await self._run(request, context)
+            answer = await self._run(request, context)
         except ServingError as error:
             await self._abort(context, error)
             raise
-        context.set_trailing_metadata(((HEADER_REVISION, self._plane.settings.revision),))
-        return response
+        trailers = [(name.decode(), value.decode()) for name, value in answer.headers]
+        context.set_trailing_metadata(((HEADER_REVISION, self._plane.settings.revision), *trailers))
+        return answer.message
 
     async def stream(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         """Predictions in the order of the requests; a failed one is a message and does not end the stream."""
         async for request in requests:
             try:
-                yield ModelStreamInferResponse(infer_response=await self._run(request, context))
+                yield ModelStreamInferResponse(infer_response=(await self._run(request, context)).message)
             except ServingError as error:
                 failed = ModelStreamInferResponse(error_message=str(error))
                 failed.infer_response.id = request.id
@@ -103,12 +105,12 @@ class InferenceService:
             return {"config": model_config(plane, model)}
         return triton_statistics(plane, model)
 
-    async def _run(self, request: Any, context: Any) -> Any:
-        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    async def _run(self, request: Any, context: Any) -> Reply:
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def reply(answer: Reply) -> None:
             if not answered.done():
-                answered.set_result(answer.message)
+                answered.set_result(answer)
 
         def refuse(error: ServingError) -> None:
             if not answered.done():

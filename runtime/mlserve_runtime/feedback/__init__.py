@@ -1,0 +1,1 @@
+"""Learning later whether a prediction was right: signed prediction ids (tokens) and what they brought back (ledger)."""
