@@ -68,7 +68,7 @@ class Model:
     def apply(self) -> None:
         resource = yaml.safe_load((ROOT / "models" / "digits" / "modeldeployment.yaml").read_text())
         resource["metadata"]["name"] = self.name
-        self.cluster.apply(resource, namespace=self.namespace)
+        self.cluster.kubectl("apply", "--namespace", self.namespace, "--filename=-", stdin=yaml.safe_dump(resource))
 
     def resource(self) -> dict[str, Any]:
         found: dict[str, Any] = self.cluster.get("modeldeployment", self.name, "--namespace", self.namespace)
@@ -88,8 +88,9 @@ class Model:
         return str(service["metadata"].get("annotations", {}).get(LOCAL_URL, ""))
 
     def pods(self) -> dict[str, tuple[str, int]]:
-        """Every pod that serves the model, routers included: its UID and restarts."""
-        found = self.cluster.get("pods", "--namespace", self.namespace)["items"]
+        """The runtime pods: UID and restarts. Routers may roll when their image changes; a request must not notice."""
+        selector = f"--selector=mlserve.io/modeldeployment={self.name}"
+        found = self.cluster.get("pods", "--namespace", self.namespace, selector)["items"]
         return {
             pod["metadata"]["name"]: (
                 pod["metadata"]["uid"],

@@ -22,6 +22,10 @@ def operator_uid(cluster) -> str:
     return str(pod["metadata"]["uid"])
 
 
+def no_pods(cluster, namespace: str) -> bool:
+    return not cluster.get("pods", "--namespace", namespace)["items"]
+
+
 def forbidden(lines) -> list[str]:
     return [str(line) for line in lines if "forbidden" in str(line).lower()]
 
@@ -53,7 +57,7 @@ def test_models_serve_through_the_whole_life_of_a_release(bare_cluster, helm, mo
         helm.upgrade(CHART)
 
         helm("uninstall", "mlserve", "--wait", "--timeout", "60s")
-        assert not bare_cluster.get("pods", "--namespace", "mlserve-system")["items"]
+        bare_cluster.wait(lambda: no_pods(bare_cluster, "mlserve-system"), what="the operator's pod to be gone")
         bare_cluster.wait(stream.goes_on(), what="requests without an operator")
         assert digits.pods() == before
 
@@ -66,8 +70,8 @@ def test_models_serve_through_the_whole_life_of_a_release(bare_cluster, helm, mo
     assert stream.failures == []
     assert before.items() <= digits.pods().items()
 
-    digits.cluster.kubectl("--namespace", digits.namespace, "delete", "modeldeployment", "digits", "--timeout=30s")
-    bare_cluster.wait(lambda: not digits.pods(), seconds=60, what="the pods to be gone")
+    bare_cluster.kubectl("--namespace", digits.namespace, "delete", "modeldeployment", "digits", "--timeout=30s")
+    bare_cluster.wait(lambda: no_pods(bare_cluster, digits.namespace), seconds=60, what="runtime and router to be gone")
     assert forbidden(operator_log()) == []
 
 
