@@ -53,7 +53,13 @@ def of_revision(revision: str, namespace: str, cluster_domain: str, dns_resolver
             "cluster_type": _strict_dns(dns_resolver),
             "lb_policy": policy,
             "ignore_health_on_host_removal": True,
-            "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "ignore_new_hosts_until_first_hc": True},
+            "common_lb_config": {
+                "healthy_panic_threshold": {"value": 0},
+                "ignore_new_hosts_until_first_hc": True,
+                # By default a pod that turned healthy is known to the statistics up to a second before it is known
+                # to the threads that route: a weight given in between was answered 503.
+                "update_merge_window": "0s",
+            },
             "health_checks": [_readiness(host, interval)],
             "circuit_breakers": _LIMITS,
             "typed_extension_protocol_options": {
