@@ -55,8 +55,11 @@ class KubeletProxy:
         if target.subresource == "log":
             return await self._log(request, resource, target)
         if target.subresource in _PATHS:
-            find(self._cluster, resource, target.namespace, target.name)
-            raise bad_request("Upgrade request required")
+            pod = find(self._cluster, resource, target.namespace, target.name)
+            await self._check_reachable(pod)
+            if "upgrade" not in request.headers:
+                raise bad_request("Upgrade request required")
+            raise bad_request("SPDY streams are not served; WebSockets are (kubectl 1.31 and newer use them)")
         raise StatusError(501, "", f"{resource.plural}/{target.subresource} is not served by this API server", {})
 
     def _address(self, pod: Stored) -> str:
@@ -73,6 +76,17 @@ class KubeletProxy:
         if not host or not port:
             raise internal(f'no preferred addresses found; known addresses: {sorted(addresses)}')
         return f"{host}:{port}"
+
+    async def _check_reachable(self, pod: Stored) -> None:
+        """400 for a pod without a node, 500 if nobody listens at its node."""
+        if not pod.data["spec"].get("nodeName"):
+            raise bad_request(f"pod {pod.name} does not have a host assigned")
+        host, _, port = self._address(pod).rpartition(":")
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), 5)
+        except (OSError, TimeoutError) as error:
+            raise internal(f"error dialing backend: {error}") from None
+        writer.close()
 
     async def _log(self, request: Request, resource: Resource, target: Target) -> Reply | Streaming:
         _check_log_options(request, target.name)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from mlserve_local.apiserver import protobuf
 from mlserve_local.apiserver.errors import Obj, PlainTextError
 from mlserve_local.apiserver.registry import Registry, Resource
 from mlserve_local.apiserver.request import Reply, Request
@@ -37,6 +38,8 @@ class OpenApi:
             if request.headers.get("if-none-match") == f'"{tag}"':
                 return Reply(304, b"", headers=headers)
             return Reply(200, body, headers=headers)
+        if path == "/openapi/v2":
+            return _version_2(request)
         raise PlainTextError
 
     def _paths(self) -> list[str]:
@@ -67,6 +70,14 @@ class OpenApi:
             body = orjson.dumps(_build(group, version, resources))
             cached = self._cache[path] = (state, body, hashlib.sha512(body).hexdigest().upper())
         return cached[1], cached[2]
+
+
+def _version_2(request: Request) -> Reply:
+    """The old document, empty: types are served as v3 only."""
+    if "proto-openapi" in request.headers.get("accept", ""):
+        return Reply(200, protobuf.empty_openapi_v2(), "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
+    body = {"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.36.0"}, "paths": {}}
+    return Reply(200, orjson.dumps(body))
 
 
 def type_name(resource: Resource) -> str:

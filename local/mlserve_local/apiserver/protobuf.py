@@ -89,6 +89,29 @@ _TABLE: Final[dict[str, str]] = {
     "metrics:4:MetricSpec* behavior:5:AutoscalerBehavior",
     "HorizontalPodAutoscalerStatus": "observedGeneration:1:l lastScaleTime:2:Time currentReplicas:3:i desiredReplicas:4:i",
     "HorizontalPodAutoscaler": "metadata:1:ObjectMeta spec:2:HorizontalPodAutoscalerSpec status:3:HorizontalPodAutoscalerStatus",
+    "ContainerPort": "name:1 hostPort:2:i containerPort:3:i protocol:4 hostIP:5",
+    "EnvVar": "name:1 value:2",
+    "ResourceRequirements": "limits:1:Quantity{} requests:2:Quantity{}",
+    "Container": "name:1 image:2 command:3:s* args:4:s* workingDir:5 ports:6:ContainerPort* env:7:EnvVar* "
+    "resources:8:ResourceRequirements terminationMessagePath:13 imagePullPolicy:14 stdin:16:t stdinOnce:17:t tty:18:t "
+    "terminationMessagePolicy:20",
+    "PodSpec": "containers:2:Container* restartPolicy:3 terminationGracePeriodSeconds:4:l activeDeadlineSeconds:5:l dnsPolicy:6 "
+    "nodeSelector:7:s{} serviceAccountName:8 serviceAccount:9 nodeName:10 hostNetwork:11:t hostPID:12:t hostIPC:13:t "
+    "hostname:16 subdomain:17 schedulerName:19 initContainers:20:Container* priorityClassName:24",
+    "PodTemplateSpec": "metadata:1:ObjectMeta spec:2:PodSpec",
+    "DeploymentStrategy": "type:1",
+    "DeploymentSpec": "replicas:1:i selector:2:LabelSelector template:3:PodTemplateSpec strategy:4:DeploymentStrategy "
+    "minReadySeconds:5:i revisionHistoryLimit:6:i paused:7:t progressDeadlineSeconds:9:i",
+    "DeploymentStatus": "observedGeneration:1:l replicas:2:i updatedReplicas:3:i availableReplicas:4:i unavailableReplicas:5:i "
+    "readyReplicas:7:i",
+    "Deployment": "metadata:1:ObjectMeta spec:2:DeploymentSpec status:3:DeploymentStatus",
+    "JobSpec": "parallelism:1:i completions:2:i activeDeadlineSeconds:3:l selector:4:LabelSelector manualSelector:5:t "
+    "template:6:PodTemplateSpec backoffLimit:7:i ttlSecondsAfterFinished:8:i suspend:10:t",
+    "JobStatus": "active:4:i succeeded:5:i failed:6:i completedIndexes:7",
+    "Job": "metadata:1:ObjectMeta spec:2:JobSpec status:3:JobStatus",
+    "OpenApiInfo": "title:1 version:2",
+    "OpenApiPaths": "vendorExtension:1",
+    "OpenApiDocument": "swagger:1 info:2:OpenApiInfo paths:8:OpenApiPaths",
     "TypeMeta": "apiVersion:1 kind:2",
     "Unknown": "typeMeta:1:TypeMeta raw:2:b contentEncoding:3 contentType:4",
 }
@@ -162,6 +185,14 @@ def decode(body: bytes) -> dict[str, Any]:
         raise ProtobufError(f"{kind or 'an object without kind'} is not served as protobuf; JSON would work")
     made: dict[str, Any] = _to_json(_parse(kind, envelope.raw), kind)
     return {"apiVersion": version, "kind": kind, **made}
+
+
+def empty_openapi_v2() -> bytes:
+    """An OpenAPI v2 document without types: kubectl asks for one to validate a ``List``, and skips what it lacks."""
+    document: Any = _CLASSES["OpenApiDocument"]()
+    document.swagger, document.info.title, document.info.version = "2.0", "Kubernetes", "v1.36.0"
+    document.paths.SetInParent()
+    return bytes(document.SerializeToString())
 
 
 def _to_json(message: Any, path: str) -> Any:

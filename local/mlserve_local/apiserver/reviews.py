@@ -101,9 +101,6 @@ def _decide(cluster: Cluster, user: User, spec: Obj) -> Obj:
 
 def _rules(cluster: Cluster, user: User, namespace: str) -> Obj:
     resource_rules, plain_rules = [], []
-    if user.is_admin:
-        resource_rules.append({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})
-        plain_rules.append({"verbs": ["*"], "nonResourceURLs": ["*"]})
     for rule, _ in cluster.authorizer.grants(user, namespace):
         if rule.get("nonResourceURLs"):
             plain_rules.append({"verbs": rule["verbs"], "nonResourceURLs": rule["nonResourceURLs"]})
