@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from mlserve_local.node.prepare import FILE_ROOT
+from mlserve_local.node.prepare import DNS_RESOLVER, FILE_ROOT
 from mlserve_local.processes import MARKER, marked, start_time
 from mlserve_local.settings import ClusterError, ClusterSettings, ClusterState, default_data_dir
 
@@ -174,7 +174,12 @@ def _start_supervisor(settings: ClusterSettings) -> tuple[subprocess.Popen[bytes
             pass_fds=(writer,),
             start_new_session=True,
             cwd="/",
-            env={FILE_ROOT: str(Path.cwd()), **os.environ, MARKER: settings.data_dir},
+            env={
+                FILE_ROOT: str(Path.cwd()),
+                **os.environ,
+                DNS_RESOLVER: settings.dns,
+                MARKER: settings.data_dir,
+            },
         )
     os.close(writer)
     return process, os.fdopen(reader)

@@ -20,7 +20,7 @@ from typing import Final
 
 from mlserve_local.node.backoff import CrashBackoff, describe
 from mlserve_local.node.context import PodContext
-from mlserve_local.node.environment import ConfigError
+from mlserve_local.node.environment import ConfigError, service_links
 from mlserve_local.node.images import ImageNotFoundError, executable
 from mlserve_local.node.logs import LineSink, LogFile
 from mlserve_local.node.prepare import Execution, config_references, prepare
@@ -98,6 +98,8 @@ class Container:
             try:
                 for kind, name in config_references(self.spec):
                     await self.context.node.ensure(self.context.namespace, kind, name)
+                if self.context.pod["spec"].get("enableServiceLinks", True):
+                    self.context.service_links = service_links(await self.context.node.services(self.context.namespace))
                 execution = prepare(self.context, self.spec)
             except ImageNotFoundError as error:
                 await self._image_missing(str(error))

@@ -11,7 +11,7 @@ from mlserve_local.client import ApiClient, ApiError
 from mlserve_local.events import EventRecorder
 from mlserve_local.informer import Informer
 from mlserve_local.node.settings import AddressPool, NodeSettings
-from mlserve_local.objects import CONFIG_MAPS, SECRETS, Obj, namespace_of
+from mlserve_local.objects import CONFIG_MAPS, SECRETS, SERVICES, Obj, namespace_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,11 @@ class NodeServices:
                 if error.code != 404:
                     raise
 
+    async def services(self, namespace: str) -> list[Obj]:
+        """Services of a namespace: a container learns their addresses when it starts."""
+        path = SERVICES.path(namespace)
+        return list((await self.client.request("GET", path)).get("items") or ())
+
 
 @dataclass(slots=True)
 class PodContext:
@@ -52,6 +57,8 @@ class PodContext:
     """Call after a change of a container's record: the pod's status is due."""
     pod_ip: str = ""
     volumes: dict[str, Path] = field(default_factory=dict)
+    service_links: dict[str, str] = field(default_factory=dict)
+    """Addresses of the namespace's Services as variables; empty where the pod wants none."""
     sources_changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Replaced by a new one whenever the pod, or a ConfigMap or Secret of its namespace, has changed."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from mlserve_local.apiserver import quantity
-from mlserve_local.objects import Obj, annotations_of, labels_of
+from mlserve_local.objects import Obj, annotations_of, labels_of, name_of
 
 Lookup = Callable[[str, str], Obj | None]
 """(kind, name) -> the ConfigMap or Secret of the pod's namespace."""
@@ -106,6 +106,18 @@ def _value_from(source: Obj, container: Obj, pod: Obj, lookup: Lookup, allocatab
             raise ConfigError(f"couldn't find key {reference['key']} in {kind} {namespace}/{reference['name']}")
         return data[reference["key"]]
     raise ConfigError(f"unsupported source of an environment variable: {', '.join(source)}")
+
+
+def service_links(services: Iterable[Obj]) -> dict[str, str]:
+    """`<NAME>_SERVICE_HOST` and `<NAME>_SERVICE_PORT` of Services, as a kubelet tells the pods of their namespace."""
+    links: dict[str, str] = {}
+    for service in services:
+        address, ports = service["spec"].get("clusterIP"), service["spec"].get("ports") or ()
+        if address and address != "None" and ports:
+            prefix = name_of(service).upper().replace("-", "_")
+            links[f"{prefix}_SERVICE_HOST"] = address
+            links[f"{prefix}_SERVICE_PORT"] = str(ports[0]["port"])
+    return links
 
 
 def field_value(pod: Obj, path: str) -> str:

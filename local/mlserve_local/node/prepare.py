@@ -17,8 +17,11 @@ from mlserve_local.processes import MARKER
 
 FILE_ROOT: Final = "MLSERVE_FILE_ROOT"
 """Where `file:///` begins for a fetch on this node: the directory `local up` was called in, unless set."""
+DNS_RESOLVER: Final = "MLSERVE_OPERATOR_DNS_RESOLVER"
+"""Setting of an operator that runs as a pod: routers are processes and know no cluster DNS but by this address."""
 _INHERITED: Final = (
     FILE_ROOT,
+    DNS_RESOLVER,
     "LANG",
     "LC_ALL",
     "LD_LIBRARY_PATH",
@@ -96,6 +99,7 @@ def _base_environment(context: PodContext, home: Path, termination_log: Path) ->
     token = _kubeconfig(context, home)
     return {
         **inherited,
+        **context.service_links,
         **({"KUBECONFIG": token} if token else {}),
         "PATH": f"{BIN}:{os.environ.get('PATH', _PATH)}",
         "HOME": str(home),
