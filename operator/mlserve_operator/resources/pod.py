@@ -176,7 +176,16 @@ def _runtime_env(runtime: Runtime) -> list[Object]:
         # Only what the user set: the rest is the runtime's own default and may differ between its releases.
         set_by_user = batching.model_fields_set
         env |= {key: str(getattr(batching, name)) for key, name in values.items() if name in set_by_user}
-    return [{"name": key, "value": value} for key, value in env.items()]
+    return [*({"name": key, "value": value} for key, value in env.items()), _threads(runtime)]
+
+
+def _threads(runtime: Runtime) -> Object:
+    """As many threads as CPUs were asked for, rounded up: with more, threads of small operations wait for each other
+    wherever another pod has the CPU. A limit says more than a request.
+    """
+    limited = runtime.resources is not None and "cpu" in runtime.resources.limits
+    resource = "limits.cpu" if limited else "requests.cpu"
+    return {"name": wire.ENV_THREADS, "valueFrom": {"resourceFieldRef": {"resource": resource, "divisor": "1"}}}
 
 
 def _device(runtime: Runtime) -> str:

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 _ROUNDS: Final = 5
 _BUDGET_SECONDS: Final = 0.25
 """Time given to the comparison of executables; a slow model is compared on fewer sizes rather than started late."""
+_PATIENCE_SECONDS: Final = 1.0
+"""A model whose first run of every batch size took longer runs as it is: freezing one may take minutes (a loop of
+thousands of convolutions is unrolled), and the readiness of its pod is worth more than a few percent."""
 
 
 @dataclass(slots=True)
@@ -83,10 +86,15 @@ class TorchBackend:
     def tune(self, samples: Mapping[int, Tensors]) -> None:
         """Run every batch size once (errors of the model come out here), then choose executables by time."""
         arguments: dict[int, list[torch.Tensor]] = {}
+        began = time.perf_counter()
         for rows, inputs in samples.items():
             self(inputs)
             arguments[rows] = [torch.from_numpy(array) for array in inputs.values()]
+        spent = time.perf_counter() - began
         if self._device.type != "cpu" or self._form == "pt2":
+            return
+        if spent > _PATIENCE_SECONDS:
+            logger.info("the first runs took %.1f s; the model is served as it is, without other executables", spent)
             return
         with torch.inference_mode():
             self._executables += [
