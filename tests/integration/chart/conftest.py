@@ -100,13 +100,14 @@ class Model:
         }
 
     def stream(self) -> Stream:
-        return Stream(self.address() + "/predict")
+        return Stream(self.cluster, self.address() + "/predict")
 
 
 @dataclass
 class Stream:
     """Requests one after the other, from several threads, until the block ends."""
 
+    cluster: Any
     url: str
     answers: int = 0
     failures: list[str] = field(default_factory=list)
@@ -142,10 +143,11 @@ class Stream:
                     self.failures += [problem] if problem else []
                 self._stop.wait(0.02)
 
-    def goes_on(self, requests: int = 50) -> Callable[[], bool]:
-        """True once so many more requests were answered."""
+    def goes_on(self, when: str, requests: int = 50) -> None:
+        """Wait for so many more answers; not one since the beginning may have failed."""
         enough = self.answers + requests
-        return lambda: self.answers >= enough
+        self.cluster.wait(lambda: self.answers >= enough, what=f"requests {when}")
+        assert self.failures == [], f"{len(self.failures)} of {self.answers} requests failed {when}"
 
 
 @pytest.fixture
