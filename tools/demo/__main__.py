@@ -155,16 +155,19 @@ class Demo:
         say(f"{version} is worse: {fault}")
         self.apply(version)
 
+        def rejection() -> dict[str, Any]:
+            mine = self.versions.get(version)
+            return next((r for r in self.status("rejected") or [] if r["revision"] == mine), {})
+
         def rolled_back() -> bool:
             canary = self.status("canary") or {}
-            if canary.get("revision"):
+            if canary.get("version") == version.removeprefix("v"):
                 self.versions[version] = canary["revision"]
-            return self.status("phase") == "RolledBack"
+            return bool(rejection()) and self.status("phase") == "RolledBack"
 
         wait_until(f"rollback of {version}", rolled_back, 150, self.explain)
-        rejected = (self.status("rejected") or [{}])[-1]
-        self.versions.setdefault(version, rejected.get("revision", "?"))
-        if self.status("stable", "version") != "2" or rejected.get("reason") not in reasons:
+        rejected = rejection()
+        if self.status("stable", "version") != "2" or rejected["reason"] not in reasons:
             raise DemoError(
                 f"{version} should be stopped with one of {reasons}; status says {rejected}. {self.explain()}"
             )
