@@ -89,7 +89,7 @@ async def _watch(settings: Settings, index: Index, queue: WorkQueue[Key], ready:
         warnings.simplefilter("ignore", FutureWarning)
         await kopf.operator(
             registry=build_registry(index, queue),
-            settings=build_settings(),
+            settings=build_settings(clusterwide=not settings.namespaces),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             ready_flag=ready,

@@ -29,15 +29,18 @@ class Permission:
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
     why: str
+    names: tuple[str, ...] = ()
+    """Only objects of these names; none means any."""
 
     def as_rule(self) -> dict[str, list[str]]:
         """The rule as RBAC writes it."""
-        return {"apiGroups": [self.group], "resources": list(self.resources), "verbs": list(self.verbs)}
+        rule = {"apiGroups": [self.group], "resources": list(self.resources), "verbs": list(self.verbs)}
+        return {**rule, "resourceNames": list(self.names)} if self.names else rule
 
 
 WATCHED: Final = (
-    Permission("mlserve.io", ("modeldeployments",), READ, "what it is here for; it never writes a spec"),
-    Permission("mlserve.io", ("modeldeployments/status",), ("get", "patch"), "conditions, revisions, evidence"),
+    Permission("mlserve.io", ("modeldeployments",), ("list", "watch"), "what it is here for; it never writes a spec"),
+    Permission("mlserve.io", ("modeldeployments/status",), ("patch",), "conditions, revisions, evidence"),
     Permission(
         "mlserve.io",
         ("modeldeployments/finalizers",),
@@ -45,12 +48,15 @@ WATCHED: Final = (
         "owner references where their admission is enforced",
     ),
     Permission("", ("services", "configmaps"), (*READ, *APPLY, "delete"), "front door, revisions, router, checkpoint"),
-    Permission("", ("secrets",), ("get", *APPLY), "the keys that sign prediction ids: by name, never a list"),
-    Permission("", ("serviceaccounts",), (*READ, *APPLY, "delete"), "the identity without rights that pods run under"),
+    Permission("", ("secrets",), ("get", "create"), "the keys that sign prediction ids: by name, never a list"),
+    Permission("", ("serviceaccounts",), (*READ, *APPLY), "the identity without rights that pods run under"),
     Permission(
-        "", ("pods",), (*READ, "patch"), "telemetry, reasons of failures; touching a router pod refreshes its files"
+        "",
+        ("pods",),
+        (*READ, "patch", "delete"),
+        "telemetry, reasons of failures; touching a router pod refreshes its files, a bad pod is replaced",
     ),
-    Permission("", ("events",), APPLY, "decisions, next to the object they are about"),
+    Permission("", ("events",), ("create",), "decisions, next to the object they are about"),
     Permission("apps", ("deployments",), (*READ, *APPLY, "delete"), "one per live revision, and the router"),
     Permission("apps", ("controllerrevisions",), (*READ, *APPLY, "delete"), "the snapshot of every revision"),
     Permission("autoscaling", ("horizontalpodautoscalers",), (*READ, *APPLY, "delete"), "one per live revision"),
@@ -71,7 +77,10 @@ EVERY_NAMESPACE: Final = (
 """Needed in addition by an operator that works in all namespaces."""
 
 LEADER: Final = (
-    Permission("coordination.k8s.io", ("leases",), ("get", "create", "update", "patch"), "one writer at a time"),
+    Permission("coordination.k8s.io", ("leases",), ("create",), "the first election"),
+    Permission(
+        "coordination.k8s.io", ("leases",), ("get", "update"), "one writer at a time", names=("mlserve-operator",)
+    ),
 )
 """Needed in the operator's own namespace when it elects a leader."""
 

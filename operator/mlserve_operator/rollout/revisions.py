@@ -41,7 +41,7 @@ def revision_name(name: str, spec: JsonObject) -> str:
     Fields that say nothing (empty text, lists and maps) do not count.
 
     >>> revision_name("digits", {"model": {"uri": "file:///m", "version": ""}, "replicas": 3})
-    'digits-c5d1a9b8'
+    'digits-c58dd615'
     """
     relevant = _prune({key: spec.get(key) for key in HASHED_FIELDS})
     text = json.dumps(relevant, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

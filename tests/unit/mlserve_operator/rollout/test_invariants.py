@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, Phase, Reason
-from mlserve_core.wire import LaneCounts, TelemetrySnapshot
+from mlserve_core.wire import LATENCY_EDGES_MICROS, LaneCounts, TelemetrySnapshot
 from mlserve_operator.rollout.evidence import Verdict
 from mlserve_operator.rollout.state import (
     Command,
@@ -116,7 +116,7 @@ class Cluster:
             share = self.route.weights.get(name, 0)
             mirrored = self.route.mirror_percent if self.route.mirror == name else 0
             n = shock.requests * max(share, mirrored) // 100
-            old = self.counters.get(name, LaneCounts(latency=[0] * 80))
+            old = self.counters.get(name, LaneCounts(latency=[0] * (len(LATENCY_EDGES_MICROS) + 1)))
             latency = [*old.latency]
             latency[10] += n
             if size:
@@ -133,7 +133,9 @@ class Cluster:
             name: RevisionHealth(
                 desired=size,
                 ready=max(size - shock.missing.get(name, 0), 0),
-                failure=Failure(reason=Reason.MODEL_LOAD_FAILED, message="no weights") if shock.failing == name else None,
+                failure=Failure(reason=Reason.MODEL_LOAD_FAILED, message="no weights")
+                if shock.failing == name
+                else None,
             )
             for name, size in self.pods.items()
         }
@@ -191,7 +193,8 @@ def check(before: RolloutState, seen: Observation, decision: Decision) -> None:
         promoted = after.stable == before.canary and before.weight == 100 and seen.route == before.route
         went_back = after.stable == before.previous and after.rejection(before.stable) is not None
         assert promoted or went_back, "the pointer moves by a confirmed promotion or one hop back"
-    if before.phase is Phase.ROLLED_BACK and not commanded and before.rejection(seen.target) is not None:
+    rejected = before.rejection(seen.target) is not None and seen.target != before.stable
+    if before.phase is Phase.ROLLED_BACK and not commanded and rejected:
         assert after.phase is Phase.ROLLED_BACK
 
     assert decision.requeue_after is None or decision.requeue_after >= 0
@@ -217,13 +220,15 @@ def _nobody_ready(before: RolloutState, seen: Observation) -> bool:
     return all(seen.health(name).ready == 0 for name in (before.stable, before.canary, before.previous) if name)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     spec=specs,
     start=st.lists(calm, min_size=0, max_size=25),
     history=st.lists(st.one_of(shocks, calm, calm), min_size=10, max_size=60),
 )
-def test_every_history_keeps_the_invariants(spec: ModelDeploymentSpec, start: list[Shock], history: list[Shock]) -> None:
+def test_every_history_keeps_the_invariants(
+    spec: ModelDeploymentSpec, start: list[Shock], history: list[Shock]
+) -> None:
     cluster = Cluster(spec)
     for shock in [*start, *history]:
         seen = cluster.observe(shock)
@@ -248,7 +253,7 @@ def _check_rest(decision: Decision, seen: Observation) -> None:
         assert again.requeue_after is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(strategy=st.sampled_from(["Canary", "Shadow", "BlueGreen", "AllAtOnce"]), seed=st.integers(0, 1000))
 def test_calm_weather_always_promotes(strategy: str, seed: int) -> None:
     spec = ModelDeploymentSpec.model_validate(
