@@ -67,6 +67,7 @@ def load_onnx(artifact: Artifact, options: DeviceOptions) -> OnnxBackend:
     try:
         session = onnxruntime.InferenceSession(str(artifact.weights_path), session_options, providers=wanted)
     except Exception as error:
-        text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        text = first.replace(str(artifact.weights_path), artifact.weights_path.name)[:200]
         raise LoadError(f"{artifact.weights_path.name} is no ONNX model this onnxruntime can run: {text}") from error
     return OnnxBackend(session, tuple(tensor.name for tensor in artifact.spec.outputs), options.threads)
