@@ -14,7 +14,7 @@ and 0 at the nearest point, where its slope towards every point of the convex H0
 information projection; Turner and Grünwald, "Exact anytime-valid confidence intervals for contingency tables",
 2023.) The rate q is guessed from earlier looks only, so the product over looks is an e-process.
 
-With no bad event at all the wealth grows by 1/(1 − m) a canary request: 300 requests at m = 1 % and α = 0.05.
+With no bad event at all the wealth grows by 1/(1 − m) a canary request: 240 requests at m = 1.25 % and α = 0.05.
 """
 
 from __future__ import annotations

@@ -28,13 +28,13 @@ SHARE_MARGIN: Final = 0.5
 
 
 def tolerance(analysis: Analysis, weight: int) -> tuple[float, float]:
-    """Relative and absolute excess of bad events tolerated at a weight.
+    """Slope and offset of what is tolerated at a weight: reject p_c ≥ (1 + slope)·p_s + offset.
 
-    What counts is the harm to users as a whole, so at a weight w the canary may be 100/w times as much worse than at
-    100 %: 1 % and 4 % for the default `marginPerMille` at 100 % and 25 %.
+    At 100 % it is (1 + marginPercent)·(p_s + marginPerMille). What counts is the harm to users as a whole, so at a
+    weight w the canary may be 100/w times as much worse: a first small step needs little evidence, the last all of it.
     """
-    scale = 100 / weight
-    return analysis.margin_percent / 100 * scale, analysis.margin_per_mille / 1000 * scale
+    scale, relative = 100 / weight, analysis.margin_percent / 100
+    return relative * scale, (1 + relative) * analysis.margin_per_mille / 1000 * scale
 
 
 def add_look(evidence: Evidence, look: Look, observation: Observation, weights: tuple[int, ...]) -> Evidence:

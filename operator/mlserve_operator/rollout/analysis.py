@@ -306,7 +306,7 @@ def slow_bucket(lanes: Iterable[LaneCounts], slo_millis: int | None) -> int | No
     """The first bucket above the limit, from histograms of stable."""
     total = [0] * (len(LATENCY_EDGES_MICROS) + 1)
     for lane in lanes:
-        for i, count in enumerate(lane.latency):
+        for i, count in enumerate(lane.latency[: len(total)]):
             total[i] += count
     requests = sum(total)
     if requests < MIN_TIMED:

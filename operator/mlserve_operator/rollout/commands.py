@@ -88,6 +88,8 @@ def _resume(state: RolloutState, observation: Observation, _: Command) -> Outcom
 
 
 def _undo(state: RolloutState, observation: Observation, command: Command) -> Outcome:
+    if state.stable is None:
+        return state, (), "nothing serves yet"
     if state.phase in TRIAL and not command.argument:
         return _abort(state, observation, command)
     serving = state.stable

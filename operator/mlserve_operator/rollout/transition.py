@@ -74,7 +74,10 @@ def settle(state: RolloutState, observation: Observation) -> Transition:
     """What comes when no canary is live: rest, rest after a rollback, or the next trial."""
     wanted, state = goal(state, observation), _no_trial(state)
     if wanted == state.stable == observation.target:
-        return change(state, phase=Phase.HEALTHY, stalled=False, reason="", message="", pinned=None), ()
+        others = tuple(item for item in state.rejected if item.revision != wanted)
+        return change(
+            state, phase=Phase.HEALTHY, stalled=False, reason="", message="", pinned=None, rejected=others
+        ), ()
     rejection = state.rejection(wanted)
     if wanted != state.stable and rejection is None:
         return begin(state, observation)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, Phase, Reason
 from mlserve_core.wire import LATENCY_EDGES_MICROS, LaneCounts, TelemetrySnapshot
 from mlserve_operator.rollout.evidence import Verdict
