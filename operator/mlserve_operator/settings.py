@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 ENV_PREFIX: Final = "MLSERVE_OPERATOR_"
 
 
-def _release() -> str:
+def release() -> str:
+    """Version of this installation."""
     try:
         return version("mlserve")
     except PackageNotFoundError:  # run from a source tree that was not installed
@@ -36,7 +37,7 @@ class Settings:
     management_host: str = "0.0.0.0"
     management_port: int = 9090
     data_dir: str = ""
-    runtime_image: str = f"ghcr.io/mlserve/mlserve-runtime:{_release()}"
+    runtime_image: str = f"ghcr.io/mlserve/mlserve-runtime:{release()}"
     router_image: str = "envoyproxy/envoy:v1.40-latest"
     router_log_level: str = "warning"
     cluster_domain: str = "cluster.local"
