@@ -26,9 +26,10 @@ from mlserve_operator.index import Index
 from mlserve_operator.kube import ApiError, Kube
 from mlserve_operator.leader import lead
 from mlserve_operator.management import build_application, serve
+from mlserve_operator.page.routes import routes
 from mlserve_operator.queue import WorkQueue
 from mlserve_operator.reconcile import Key, Reconciler
-from mlserve_operator.settings import Settings, load_settings
+from mlserve_operator.settings import Settings, load_settings, release
 from mlserve_operator.telemetry import Telemetry
 from mlserve_operator.work import Resync, Workers
 
@@ -71,7 +72,7 @@ async def run(settings: Settings) -> None:
             now=time.time,
         )
         workers = Workers(queue, reconciler, time.monotonic)
-        application = build_application(workers.trouble, ready.is_set)
+        application = build_application(workers.trouble, ready.is_set, routes(index, release=release()))
         runner = await serve(application, settings.management_host, settings.management_port)
         stack.push_async_callback(runner.cleanup)
         resync = Resync(kube, index, workers, settings.namespaces, settings.resync_seconds)
