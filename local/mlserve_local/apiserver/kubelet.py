@@ -56,9 +56,11 @@ class KubeletProxy:
             return await self._log(request, resource, target)
         if target.subresource in _PATHS:
             pod = find(self._cluster, resource, target.namespace, target.name)
-            await self._check_reachable(pod)
+            if not pod.data["spec"].get("nodeName"):
+                raise bad_request(f"pod {pod.name} does not have a host assigned")
             if "upgrade" not in request.headers:
                 raise bad_request("Upgrade request required")
+            await self._check_reachable(pod)
             raise bad_request("SPDY streams are not served; WebSockets are (kubectl 1.31 and newer use them)")
         raise StatusError(501, "", f"{resource.plural}/{target.subresource} is not served by this API server", {})
 
@@ -78,9 +80,7 @@ class KubeletProxy:
         return f"{host}:{port}"
 
     async def _check_reachable(self, pod: Stored) -> None:
-        """400 for a pod without a node, 500 if nobody listens at its node."""
-        if not pod.data["spec"].get("nodeName"):
-            raise bad_request(f"pod {pod.name} does not have a host assigned")
+        """500 if nobody listens at the node of a pod."""
         host, _, port = self._address(pod).rpartition(":")
         try:
             _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), 5)
