@@ -56,9 +56,15 @@ def build_registry(index: Index, queue: WorkQueue[Key]) -> kopf.OperatorRegistry
     return registry
 
 
-def build_settings() -> kopf.OperatorSettings:
-    """Kopf without opinions: no events, no peering, nothing stored, watches that notice when they are dead."""
+def build_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
+    """Silence kopf: no events, no peering, nothing stored; let its watches notice when they are dead.
+
+    Args:
+        clusterwide: whether namespaces and definitions may be watched as they come and go. An operator of certain
+            namespaces has no right to, and looks its kinds up once.
+    """
     settings = kopf.OperatorSettings()
+    settings.scanning.disabled = not clusterwide
     settings.posting.enabled = False
     settings.posting.loggers = False
     settings.peering.standalone = True
