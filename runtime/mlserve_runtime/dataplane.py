@@ -21,6 +21,7 @@ from mlserve_runtime.batching.queue import Job
 from mlserve_runtime.cache import ResponseCache, content_key
 from mlserve_runtime.calls import Call, Prepared, Reply, error_body
 from mlserve_runtime.errors import BadOutputError, CancelledError, OverloadedError, ServingError, UnavailableError
+from mlserve_runtime.features.lookup import FeatureLookup
 from mlserve_runtime.feedback.tokens import Prediction, new_nonce
 from mlserve_runtime.model import ServedModel, first_bad_row, predicted_classes
 from mlserve_runtime.settings import Settings
@@ -59,6 +60,8 @@ class DataPlane:
         """Set while nothing is in flight."""
         self.idle.set()
         self.cache = ResponseCache(settings.response_cache_entries) if settings.response_cache_entries else None
+        self.lookup: FeatureLookup | None = None
+        """Features by entity, where a store is configured."""
         self.payloads: PayloadLog | None = None
         if settings.payload_log:
             self.payloads = PayloadLog(

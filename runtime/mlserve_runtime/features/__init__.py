@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from mlserve_runtime.features.config import build_lookup
 from mlserve_runtime.features.lookup import FeatureLookup
+from mlserve_runtime.features.stores import ConfigurationError
 
-__all__ = ["FeatureLookup", "build_lookup"]
+__all__ = ["ConfigurationError", "FeatureLookup", "build_lookup"]

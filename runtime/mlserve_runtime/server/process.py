@@ -27,6 +27,7 @@ from mlserve_runtime.batching.cost import CostModel
 from mlserve_runtime.batching.limits import LatencyTarget
 from mlserve_runtime.batching.queue import BatchQueue
 from mlserve_runtime.dataplane import DataPlane, Phase
+from mlserve_runtime.features import ConfigurationError, build_lookup
 from mlserve_runtime.model import ServedModel, load_model
 from mlserve_runtime.server.asgi import Application, Front
 from mlserve_runtime.server.drain import Drainer, serve_drain_socket
@@ -112,7 +113,8 @@ class Process:
         try:
             model = await loop.run_in_executor(self.decoders, load_model, self.settings)
             await loop.run_in_executor(self.decoders, self._application)
-        except (LoadError, ArtifactError) as error:
+            self.plane.lookup = build_lookup(model.artifact.spec)
+        except (LoadError, ArtifactError, ConfigurationError) as error:
             reason = getattr(error, "reason", "ModelLoadFailed")
             self._fail(f"{reason}: {error}")
             return
@@ -143,7 +145,7 @@ class Process:
             target=LatencyTarget(target / 1000, settings.max_rows) if target else None,
         )
         self.recorder.model_loaded(model)
-        self.front.routes = build_routes(settings, self.decoders, model)
+        self.front.routes = build_routes(settings, self.decoders, model, self.plane.lookup)
         # Everything alive now lives as long as the process; looking through it again and again only costs time.
         gc.collect()
         gc.freeze()
@@ -173,6 +175,8 @@ class Process:
             task.cancel()
         if self.plane.batcher is not None:
             self.plane.batcher.close()
+        if self.plane.lookup is not None:
+            await self.plane.lookup.close()
         self.decoders.shutdown(wait=False, cancel_futures=True)
         return 0 if drained and not self._failure else 1
 

@@ -63,6 +63,10 @@ class RuntimeCollector(Collector):
         cache.add_metric(["hit"], self._plane.cache.hits if self._plane.cache else 0)
         cache.add_metric(["miss"], self._plane.cache.misses if self._plane.cache else 0)
         yield cache
+        lookups = _counter("mlserve_feature_cache_requests", "result")
+        for result, count in self._plane.lookup.counts.items() if self._plane.lookup else ():
+            lookups.add_metric([result], count)
+        yield lookups
         restarts = _counter("mlserve_worker_restarts")
         restarts.add_metric([], self._plane.batcher.worker.restarts if self._plane.batcher else 0)
         yield restarts
