@@ -1,0 +1,84 @@
+"""The record of decisions and windows: bounded, kept over restarts, and asked for over HTTP."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from mlserve_core.statistics.build import build_profile
+from mlserve_core.statistics.drift import DriftResult, DriftVerdict
+from mlserve_operator.history import DecisionRecord, History, WindowRecord
+from mlserve_operator.history_routes import history_routes
+
+DAY = 86_400.0
+NOW = 100 * DAY
+
+
+def decision(time: float, name: str = "digits", **more: object) -> DecisionRecord:
+    return DecisionRecord(time, "default", name, "digits-2", "Rollback", "AnalysisFailed", "errors", **more)
+
+
+def window(end: float, digest: str = "sha256:1") -> WindowRecord:
+    result = DriftResult(verdict=DriftVerdict.DRIFT, window_start=end - 300, window_end=end, rows=900)
+    return WindowRecord("default", "digits", "digits-1", digest, result, {"amount": [1, 2, 3]})
+
+
+def test_newest_first_and_only_what_was_asked_for() -> None:
+    history = History()
+    for time in (NOW - 9 * DAY, NOW - 2, NOW - 1):
+        history.record_decision(decision(time, weight=25, canary_requests=40))
+    history.record_decision(decision(NOW, name="other"))
+    found = history.decisions("default", "digits", NOW - 7 * DAY)
+    assert [item["time"] for item in found] == [NOW - 1, NOW - 2]
+    assert (found[0]["weight"], found[0]["canaryRequests"], found[0]["reason"]) == (25, 40, "AnalysisFailed")
+
+
+def test_a_window_is_kept_once_with_its_counts() -> None:
+    history = History()
+    history.record_window(window(NOW))
+    history.record_window(window(NOW))
+    (found,) = history.windows("default", "digits", 0)
+    assert (found["verdict"], found["rows"], found["counts"]) == ("Drift", 900, {"amount": [1, 2, 3]})
+
+
+def test_it_outlives_the_process(tmp_path) -> None:
+    first = History(str(tmp_path / "data"))
+    first.record_decision(decision(NOW))
+    first.close()
+    second = History(str(tmp_path / "data"))
+    assert len(second.decisions("default", "digits", 0)) == 1
+    second.close()
+
+
+def test_age_and_number_are_bounded() -> None:
+    history = History(retention_days=30, max_rows=10)
+    profile = build_profile({"amount": [1.0, 2.0, 3.0]})
+    history.record_profile(profile)
+    history.record_window(window(NOW - 40 * DAY, profile.digest()))
+    for second in range(50):
+        history.record_decision(decision(NOW + second))
+    history.prune(NOW + 50)
+    assert dict(history.tables()) == {"decisions": 10, "windows": 0, "profiles": 0}
+    assert history.profile(profile.digest()) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        pytest.param("/api/rollouts?name=digits", 200, id="default days and namespace"),
+        pytest.param("/api/rollouts?name=digits&days=0", 400, id="no days"),
+        pytest.param("/api/rollouts?name=digits&days=many", 400, id="days that are no number"),
+        pytest.param("/api/drift?days=3", 400, id="no name"),
+        pytest.param("/api/profiles/sha256:none", 404, id="profile that is not kept"),
+    ],
+)
+async def test_routes(path: str, status: int) -> None:
+    history = History()
+    history.record_decision(decision(NOW))
+    application = web.Application()
+    application.add_routes(history_routes(history, clock=lambda: NOW))
+    async with TestClient(TestServer(application)) as client:
+        answer = await client.get(path)
+        assert answer.status == status
+        if status == 200:
+            assert [item["revision"] for item in (await answer.json())["items"]] == ["digits-2"]
