@@ -40,13 +40,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (directory / "server.log").open("w") as log, (directory / "controllers.log").open("w") as other:
         server = subprocess.Popen(
             [sys.executable, "-m", "mlserve_local.apiserver", "--kubeconfig-out", str(kubeconfig)],
-            stdout=subprocess.PIPE, stderr=log, text=True,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
         )
         assert server.stdout is not None
         line = server.stdout.readline()
         assert line.startswith(READY), (directory / "server.log").read_text()
         controllers = subprocess.Popen(
-            [sys.executable, "-m", "mlserve_local.controllers", "--kubeconfig", str(kubeconfig)], stdout=other, stderr=other
+            [sys.executable, "-m", "mlserve_local.controllers", "--kubeconfig", str(kubeconfig)],
+            stdout=other,
+            stderr=other,
         )
         yield line.split()[-1]
         for process in (controllers, server):

@@ -37,7 +37,8 @@ async def serve(options: argparse.Namespace) -> None:
             loop.add_signal_handler(number, stop.set)
         if options.kubeconfig_out is not None:
             write_private(options.kubeconfig_out, server.kubeconfig())
-        print(f"{READY} {server.url}", flush=True)
+        sys.stdout.write(f"{READY} {server.url}\n")
+        sys.stdout.flush()
         waiting = [asyncio.create_task(stop.wait()), asyncio.create_task(server.wait())]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:

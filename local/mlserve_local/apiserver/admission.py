@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mlserve_local.apiserver import quantity
-from mlserve_local.apiserver.defaults import containers
 from mlserve_local.apiserver.errors import Obj, forbidden
 from mlserve_local.apiserver.names import random_suffix
+from mlserve_local.apiserver.pod_defaults import containers
 
 if TYPE_CHECKING:
     from mlserve_local.apiserver.cluster import Cluster
     from mlserve_local.apiserver.request import User
 
-TOKEN_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
+MOUNT_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 _TOKEN_SECONDS: Final = 3607
 _SYSTEM_PRIORITIES: Final = {"system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
 
@@ -46,13 +46,13 @@ def _service_account(cluster: Cluster, obj: Obj) -> None:
 def _mount_token(spec: Obj) -> None:
     """Mount a projected token into every container that has nothing at the well-known place."""
     lacking = [
-        c for c in containers(spec) if all(m.get("mountPath") != TOKEN_PATH for m in c.get("volumeMounts") or ())
+        c for c in containers(spec) if all(m.get("mountPath") != MOUNT_PATH for m in c.get("volumeMounts") or ())
     ]
     if not lacking:
         return
     volume = f"kube-api-access-{random_suffix()}"
     for container in lacking:
-        mount = {"name": volume, "readOnly": True, "mountPath": TOKEN_PATH}
+        mount = {"name": volume, "readOnly": True, "mountPath": MOUNT_PATH}
         container.setdefault("volumeMounts", []).append(mount)
     reference = {"apiVersion": "v1", "fieldPath": "metadata.namespace"}
     sources = [
@@ -68,7 +68,8 @@ def _tolerations(spec: Obj) -> None:
     tolerations = list(spec.get("tolerations") or ())
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         covered = any(
-            t.get("key", "") in ("", key) and t.get("effect", "") in ("", "NoExecute")
+            t.get("key", "") in ("", key)
+            and t.get("effect", "") in ("", "NoExecute")
             and (t.get("key") or t.get("operator") == "Exists")
             for t in spec.get("tolerations") or ()
         )
@@ -138,7 +139,12 @@ def role_escalation(cluster: Cluster, obj: Obj, old: Obj | None, user: User) -> 
         return
     missing = [r for r in obj.get("rules") or () if not cluster.authorizer.covers(user, r, namespace)]
     if missing:
-        raise forbidden(plural, "rbac.authorization.k8s.io", obj["metadata"].get("name", ""), cluster.authorizer.escalation_text(user, missing))
+        raise forbidden(
+            plural,
+            "rbac.authorization.k8s.io",
+            obj["metadata"].get("name", ""),
+            cluster.authorizer.escalation_text(user, missing),
+        )
 
 
 def binding_escalation(cluster: Cluster, obj: Obj, old: Obj | None, user: User) -> None:
@@ -154,4 +160,9 @@ def binding_escalation(cluster: Cluster, obj: Obj, old: Obj | None, user: User) 
     rules = cluster.authorizer.rules_of(reference, namespace)
     missing = [r for r in rules if not cluster.authorizer.covers(user, r, namespace)]
     if missing:
-        raise forbidden(plural, "rbac.authorization.k8s.io", obj["metadata"].get("name", ""), cluster.authorizer.escalation_text(user, missing))
+        raise forbidden(
+            plural,
+            "rbac.authorization.k8s.io",
+            obj["metadata"].get("name", ""),
+            cluster.authorizer.escalation_text(user, missing),
+        )

@@ -1,6 +1,6 @@
 """The HTTP surface: one ASGI application that turns requests into calls and everything else into Status objects.
 
-    authenticate -> take the path apart -> authorize -> discovery | resource | plain path -> encode
+authenticate -> take the path apart -> authorize -> discovery | resource | plain path -> encode
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 VERBS: Final = {
-    "GET": ("get", "list"), "HEAD": ("get", "list"), "POST": ("create", "create"), "PUT": ("update", ""), "PATCH": ("patch", ""),
+    "GET": ("get", "list"),
+    "HEAD": ("get", "list"),
+    "POST": ("create", "create"),
+    "PUT": ("update", ""),
+    "PATCH": ("patch", ""),
     "DELETE": ("delete", "deletecollection"),
 }
 _HEALTH: Final = ("/healthz", "/livez", "/readyz")
@@ -75,7 +79,9 @@ class ApiServerApp:
             return
         except Exception:
             logger.exception("unexpected error in %s %s", request.method, request.path)
-            body = StatusError(500, "InternalError", "Internal error occurred", {"causes": [{"message": "see the server's log"}]})
+            body = StatusError(
+                500, "InternalError", "Internal error occurred", {"causes": [{"message": "see the server's log"}]}
+            )
             answer = Reply(500, orjson.dumps(body.status()))
         if isinstance(answer, Streaming):
             await self._send_stream(answer, request, receive, send)
@@ -97,7 +103,13 @@ class ApiServerApp:
             target.namespace = ""
         if resource.namespaced and target.name and not target.namespace:
             self._unknown(target)
-        if not resource.namespaced and resource.custom is None and verb in ("create",) and target.name and not target.subresource:
+        if (
+            not resource.namespaced
+            and resource.custom is None
+            and verb == "create"
+            and target.name
+            and not target.subresource
+        ):
             raise method_not_allowed()
         if target.subresource:
             return await self._subresource(request, resource, target, verb)
@@ -109,15 +121,23 @@ class ApiServerApp:
         raise PlainTextError
 
     def _object(self, request: Request, resource: Resource, target: Target, verb: str) -> Reply | Streaming:
-        if verb not in resource.verbs or (verb == "create" and (target.name or (resource.namespaced and not target.namespace))):
+        if verb not in resource.verbs or (
+            verb == "create" and (target.name or (resource.namespaced and not target.namespace))
+        ):
             if resource.custom is not None:
                 raise method_not_supported(resource.plural, resource.group, verb)
             raise method_not_allowed()
         if "get" not in resource.verbs:
             return reviews.create(self.cluster, request, resource, target)
         handlers: dict[str, Callable[[Cluster, Request, Resource, Target], Reply | Streaming]] = {
-            "get": reading.get, "list": reading.list_objects, "watch": reading.watch, "create": writing.create,
-            "update": writing.update, "patch": writing.patch, "delete": writing.remove, "deletecollection": writing.remove_collection,
+            "get": reading.get,
+            "list": reading.list_objects,
+            "watch": reading.watch,
+            "create": writing.create,
+            "update": writing.update,
+            "patch": writing.patch,
+            "delete": writing.remove,
+            "deletecollection": writing.remove_collection,
         }
         return handlers[verb](self.cluster, request, resource, target)
 
@@ -149,7 +169,11 @@ class ApiServerApp:
             raise authentication.denied(request.user, ask)
 
     def _discovery(self, request: Request, path: str, target: Target | None) -> Reply:
-        known = path in ("/", "/api", "/apis", "/version", "/metrics", *_HEALTH) or target is not None or path.startswith(("/openapi", "/apis/", "/livez/", "/readyz/"))
+        known = (
+            path in ("/", "/api", "/apis", "/version", "/metrics", *_HEALTH)
+            or target is not None
+            or path.startswith(("/openapi", "/apis/", "/livez/", "/readyz/"))
+        )
         if not request.user.is_admin:
             ask = Ask("get" if request.method in ("GET", "HEAD") else request.method.lower(), path=path)
             if self.cluster.authorizer.decide(request.user, ask) is None:
@@ -185,7 +209,13 @@ class ApiServerApp:
 
     async def _send_stream(self, answer: Streaming, request: Request, receive: Receive, send: Send) -> None:
         """Headers at once, then chunks until the stream, the client or the server ends."""
-        await send({"type": "http.response.start", "status": answer.code, "headers": _headers(answer.content_type, {}, request)})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.code,
+                "headers": _headers(answer.content_type, {}, request),
+            }
+        )
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         gone = asyncio.ensure_future(_client_gone(receive))
         stop = asyncio.ensure_future(self.stopping.wait())

@@ -25,7 +25,9 @@ def _read(request: Request, resource: Resource) -> Obj:
     except DecodeError as error:
         raise bad_request(f"error decoding YAML: {error}") from None
     if not isinstance(config, dict):
-        raise bad_request("error decoding YAML: error unmarshaling JSON: json: cannot unmarshal value into Go value of type map[string]interface {}")
+        raise bad_request(
+            "error decoding YAML: error unmarshaling JSON: json: cannot unmarshal value into Go value of type map[string]interface {}"
+        )
     version, kind = config.get("apiVersion") or "", config.get("kind") or ""
     if (version, kind) != (resource.api_version, resource.kind):
         group, _, number = str(version).rpartition("/")
@@ -137,10 +139,16 @@ def _walk_list(value: list[Any], schema: Schema, items: Schema, path: str, found
                 continue
             missing = [k for k in schema.list_keys if k not in item and k not in schema.key_defaults]
             if missing and len(missing) == len(schema.list_keys):
-                found.append(f"{path}: element {index}: associative list with keys has an element that omits key field {missing[0]!r}")
+                found.append(
+                    f"{path}: element {index}: associative list with keys has an element that omits key field {missing[0]!r}"
+                )
                 continue
             name = element_name(item, schema)
-            text = f'[={name[2:]}]' if name.startswith("v:") else "[" + name[3:-1].replace('":', '=').replace('"', "", 1) + "]"
+            text = (
+                f"[={name[2:]}]"
+                if name.startswith("v:")
+                else "[" + name[3:-1].replace('":', "=").replace('"', "", 1) + "]"
+            )
             if name in seen:
                 found.append(f"{path}: duplicate entries for key {text}")
             seen.add(name)
@@ -155,7 +163,9 @@ def _fits(value: Any, schema: Schema) -> bool:
         case "string":
             return isinstance(value, str)
         case "integer":
-            return isinstance(value, int) and not isinstance(value, bool) or (isinstance(value, float) and value.is_integer())
+            return (isinstance(value, int) and not isinstance(value, bool)) or (
+                isinstance(value, float) and value.is_integer()
+            )
         case "number":
             return isinstance(value, int | float) and not isinstance(value, bool)
         case "boolean":

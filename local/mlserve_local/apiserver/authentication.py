@@ -52,7 +52,9 @@ def _impersonated(request: Request, name: str) -> User:
 def _check_impersonation(cluster: Cluster, user: User, name: str) -> None:
     if user.is_admin:
         return
-    resource, namespace = ("serviceaccounts", name.split(":")[2]) if name.startswith("system:serviceaccount:") else ("users", "")
+    resource, namespace = (
+        ("serviceaccounts", name.split(":")[2]) if name.startswith("system:serviceaccount:") else ("users", "")
+    )
     ask = Ask("impersonate", "", resource, namespace=namespace, name=name.rpartition(":")[2])
     if cluster.authorizer.decide(user, ask) is None:
         raise denied(user, ask)
@@ -69,7 +71,9 @@ def denied(user: User, ask: Ask) -> StatusError:
 
 
 async def refuse_websocket(
-    error: StatusError | PlainTextError, receive: Callable[[], Awaitable[Any]], send: Callable[[dict[str, Any]], Awaitable[None]],
+    error: StatusError | PlainTextError,
+    receive: Callable[[], Awaitable[Any]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
     scope: dict[str, Any],
 ) -> None:
     """Answer an upgrade request with an ordinary HTTP response."""

@@ -76,7 +76,9 @@ def document(request: Request, kind: str) -> tuple[Any, list[str]]:
 def check_kind(obj: Any, resource: Resource, body: bytes = b"") -> Obj:
     """The document must be of the kind that the path is about; kind and apiVersion may be left out of built-ins."""
     if not isinstance(obj, dict):
-        raise unrecognised(resource.kind, "couldn't get version/kind; json parse error: json: cannot unmarshal value", body)
+        raise unrecognised(
+            resource.kind, "couldn't get version/kind; json parse error: json: cannot unmarshal value", body
+        )
     version, kind = obj.get("apiVersion"), obj.get("kind")
     if resource.custom is not None and not kind:
         raise unrecognised(resource.kind, "Object 'Kind' is missing in the request", body)

@@ -47,9 +47,12 @@ class NamespaceFurniture:
         if collection.key == "/namespaces" and event.type == "ADDED":
             self.furnish(event.after.name)
         elif event.type == "DELETED" and (collection.key, event.after.name) in (
-            ("/serviceaccounts", "default"), ("/configmaps", "kube-root-ca.crt")
+            ("/serviceaccounts", "default"),
+            ("/configmaps", "kube-root-ca.crt"),
         ):
-            space = self._cluster.registry.collection(self._cluster.registry.builtin("namespaces")).get("", event.after.namespace)
+            space = self._cluster.registry.collection(self._cluster.registry.builtin("namespaces")).get(
+                "", event.after.namespace
+            )
             if space is not None and not space.data["metadata"].get("deletionTimestamp"):
                 self.furnish(event.after.namespace)
 

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -155,7 +156,7 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "findAll": _find_all,
     "indexOf": _index_of,
     "lastIndexOf": _last_index_of,
-    "isSorted": lambda values: all(a <= b for a, b in zip(values, values[1:], strict=False)),
+    "isSorted": lambda values: all(a <= b for a, b in pairwise(values)),
     "format": _format,
     "optional_select": _optional_select,
 }

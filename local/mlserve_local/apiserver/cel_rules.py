@@ -22,7 +22,29 @@ from mlserve_local.apiserver.fieldsets import element_name
 from mlserve_local.apiserver.schema import MISSING, Schema
 
 _KEYWORDS: Final = frozenset(
-    "true false null in as break const continue else for function if import let loop package namespace return var void while".split()
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 _REASONS: Final = {
     "FieldValueForbidden": "Forbidden",
@@ -58,11 +80,16 @@ def _chain(expression: str) -> str:
         end = _closing(expression, start + len("optional_select"))
         call, rest = expression[start:end], expression[end:]
         if match := re.match(r"\.\?([A-Za-z_]\w*)", rest):
-            return f'{expression[:start]}optional_select({call}, "{match[1]}"){rest[match.end():]}'
+            return f'{expression[:start]}optional_select({call}, "{match[1]}"){rest[match.end() :]}'
         if match := re.match(r"\[\?([^\]]*)\]", rest):
-            return f"{expression[:start]}optional_select({call}, {match[1]}){rest[match.end():]}"
-        if (match := re.match(r"\.([A-Za-z_]\w*)(?!\w*\()", rest)) and match[1] not in ("orValue", "hasValue", "value", "or"):
-            return f'{expression[:start]}optional_select({call}, "{match[1]}"){rest[match.end():]}'
+            return f"{expression[:start]}optional_select({call}, {match[1]}){rest[match.end() :]}"
+        if (match := re.match(r"\.([A-Za-z_]\w*)(?!\w*\()", rest)) and match[1] not in (
+            "orValue",
+            "hasValue",
+            "value",
+            "or",
+        ):
+            return f'{expression[:start]}optional_select({call}, "{match[1]}"){rest[match.end() :]}'
         start = expression.rfind("optional_select(", 0, start)
     return expression
 
@@ -134,9 +161,11 @@ def to_cel(value: Any, schema: Schema) -> Any:
     """A value with CEL's types: times and durations by format, property names escaped."""
     if isinstance(value, dict):
         named = schema.properties
-        return {
-            (escape(k) if k in named else k): to_cel(v, schema.child(k) or schema) for k, v in value.items()
-        } if named or schema.values else value
+        return (
+            {(escape(k) if k in named else k): to_cel(v, schema.child(k) or schema) for k, v in value.items()}
+            if named or schema.values
+            else value
+        )
     if isinstance(value, list):
         return [to_cel(v, schema.items) for v in value] if schema.items is not None else value
     if isinstance(value, str) and schema.format:
@@ -234,7 +263,9 @@ class RuleRunner:
         except Exception as error:  # noqa: BLE001 - the evaluator raises whatever the rule provoked
             text = f"rule evaluation error for rule {rule.source['rule']!r}: {error}"
             return FieldError("Invalid", place or "<nil>", shown, text)
-        return FieldError(_REASONS.get(rule.source.get("reason", ""), "Invalid"), place or "<nil>", shown, _message(rule, context))
+        return FieldError(
+            _REASONS.get(rule.source.get("reason", ""), "Invalid"), place or "<nil>", shown, _message(rule, context)
+        )
 
 
 def _message(rule: Rule, context: cel.Context) -> str:

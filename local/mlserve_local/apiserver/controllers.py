@@ -139,7 +139,7 @@ class Janitor:
         nodes = self._cluster.registry.collection(self._cluster.registry.builtin("nodes"))
         return bool(node) and nodes.get("", node) is None and bool(pod.data["metadata"].get("deletionTimestamp"))
 
-    def _owner(self, reference: Obj, namespace: str) -> Stored | None | bool:
+    def _owner(self, reference: Obj, namespace: str) -> Stored | bool | None:
         """The owner; None if it is gone; True if its kind is not known here, so nothing can be said."""
         resource = self._cluster.registry.by_kind(reference.get("apiVersion", ""), reference.get("kind", ""))
         if resource is None:
@@ -152,8 +152,11 @@ class Janitor:
         references = stored.data["metadata"]["ownerReferences"]
         owners = [(r, self._owner(r, stored.namespace)) for r in references]
         waiting = [
-            (r, o) for r, o in owners
-            if isinstance(o, Stored) and o.data["metadata"].get("deletionTimestamp") and FOREGROUND in o.data["metadata"].get("finalizers", ())
+            (r, o)
+            for r, o in owners
+            if isinstance(o, Stored)
+            and o.data["metadata"].get("deletionTimestamp")
+            and FOREGROUND in o.data["metadata"].get("finalizers", ())
         ]
         solid = [r for r, o in owners if o is True or (isinstance(o, Stored) and (r, o) not in waiting)]
         if len(solid) == len(owners):

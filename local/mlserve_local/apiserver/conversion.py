@@ -47,7 +47,10 @@ def _metric_v1(metric: Obj) -> Obj:
     source = metric.get(kind[0].lower() + kind[1:], {})
     target = source.get("target", {})
     if kind == "Pods":
-        body = {"metricName": source.get("metric", {}).get("name", ""), "targetAverageValue": target.get("averageValue")}
+        body = {
+            "metricName": source.get("metric", {}).get("name", ""),
+            "targetAverageValue": target.get("averageValue"),
+        }
     else:
         body = {"name": source.get("name", ""), "targetAverageUtilization": target.get("averageUtilization")}
     return {"type": kind, kind[0].lower() + kind[1:]: {k: v for k, v in body.items() if v is not None}}
@@ -55,7 +58,7 @@ def _metric_v1(metric: Obj) -> Obj:
 
 def _is_cpu_utilization(metric: Obj) -> bool:
     resource = metric.get("resource", {})
-    return resource.get("name") == "cpu" and resource.get("target", {}).get("type") == "Utilization"
+    return bool(resource.get("name") == "cpu" and resource.get("target", {}).get("type") == "Utilization")
 
 
 def autoscaler_to_v1(hpa: Obj) -> Obj:

@@ -43,7 +43,7 @@ class CustomVersion:
         if not obj.get("kind") or not obj.get("apiVersion"):
             raise bad_request("Object 'Kind' is missing in the request body")
         metadata = obj.get("metadata", {})
-        made = decoding.prune({k: v for k, v in obj.items() if k != "metadata"}, self.schema, "", problems.unknown)
+        made: Obj = decoding.prune({k: v for k, v in obj.items() if k != "metadata"}, self.schema, "", problems.unknown)
         made["metadata"] = decoding.check(metadata, definition(OBJECT_META), problems, "metadata", "ObjectMeta")
         problems.unknown.sort()
         structural.apply_defaults(made, self.schema)
@@ -67,11 +67,16 @@ class CustomVersion:
 
 def compile_version(version: Obj) -> CustomVersion:
     """The type of one version of a definition."""
-    source = version.get("schema", {}).get("openAPIV3Schema", {"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+    source = version.get("schema", {}).get(
+        "openAPIV3Schema", {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    )
     schema = compile_structural(source, root=True)
     subresources = version.get("subresources") or {}
     return CustomVersion(
-        source=source, schema=schema, rules=RuleRunner(schema), preserve=schema.preserve_unknown,
+        source=source,
+        schema=schema,
+        rules=RuleRunner(schema),
+        preserve=schema.preserve_unknown,
         columns=version.get("additionalPrinterColumns") or [],
         selectable=[f["jsonPath"].lstrip(".") for f in version.get("selectableFields") or []],
         scale=subresources.get("scale"),
@@ -142,12 +147,16 @@ class CustomResources:
             if other.name == mine or other.data["spec"]["group"] != crd["spec"]["group"]:
                 continue
             names = (other.data.get("status") or {}).get("acceptedNames") or {}
-            taken_names |= {names.get("plural"), names.get("singular"), *(names.get("shortNames") or ())} - {None, ""}
-            taken_kinds |= {names.get("kind"), names.get("listKind")} - {None, ""}
+            taken_names.update(
+                filter(None, [names.get("plural"), names.get("singular"), *(names.get("shortNames") or ())])
+            )
+            taken_kinds.update(filter(None, [names.get("kind"), names.get("listKind")]))
         problem: tuple[str, str] | None = None
         for key, reason, taken in (
-            ("plural", "PluralConflict", taken_names), ("singular", "SingularConflict", taken_names),
-            ("shortNames", "ShortNamesConflict", taken_names), ("kind", "KindConflict", taken_kinds),
+            ("plural", "PluralConflict", taken_names),
+            ("singular", "SingularConflict", taken_names),
+            ("shortNames", "ShortNamesConflict", taken_names),
+            ("kind", "KindConflict", taken_kinds),
             ("listKind", "ListKindConflict", taken_kinds),
         ):
             values = wished.get(key) or []
@@ -186,11 +195,22 @@ class CustomResources:
         if "scale" in declared:
             subresources["scale"] = Subresource("scale", "Scale", STATUS_VERBS, "autoscaling", "v1")
         return Resource(
-            group=spec["group"], version=version["name"], kind=names["kind"], plural=names["plural"],
-            singular=names.get("singular", ""), namespaced=spec["scope"] == "Namespaced", schema=custom.schema, key=key,
-            short_names=tuple(names.get("shortNames") or ()), categories=tuple(names.get("categories") or ()),
-            verbs=VERBS, subresources=subresources, list_kind=names.get("listKind", ""), has_generation=True,
-            custom=custom, to_version=None if version.get("storage") else _converter(custom),
+            group=spec["group"],
+            version=version["name"],
+            kind=names["kind"],
+            plural=names["plural"],
+            singular=names.get("singular", ""),
+            namespaced=spec["scope"] == "Namespaced",
+            schema=custom.schema,
+            key=key,
+            short_names=tuple(names.get("shortNames") or ()),
+            categories=tuple(names.get("categories") or ()),
+            verbs=VERBS,
+            subresources=subresources,
+            list_kind=names.get("listKind", ""),
+            has_generation=True,
+            custom=custom,
+            to_version=None if version.get("storage") else _converter(custom),
             from_version=None if version.get("storage") else _converter(_storage_version(spec)),
         )
 
@@ -278,5 +298,9 @@ def _set_condition(conditions: dict[str, Obj], type_: str, status: str, reason: 
     moved = old is None or old["status"] != status
     since = times.now() if moved or old is None else old["lastTransitionTime"]
     conditions[type_] = {
-        "type": type_, "status": status, "lastTransitionTime": since, "reason": reason, "message": message,
+        "type": type_,
+        "status": status,
+        "lastTransitionTime": since,
+        "reason": reason,
+        "message": message,
     }

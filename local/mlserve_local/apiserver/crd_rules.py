@@ -7,12 +7,19 @@ from typing import Any, Final
 
 from mlserve_local.apiserver.cel_rules import RuleError, compile_expression
 from mlserve_local.apiserver.errors import FieldError, Obj, forbidden_field, invalid_value, not_supported, required
-from mlserve_local.apiserver.structural import Validator
 from mlserve_local.apiserver.schema import compile_structural
+from mlserve_local.apiserver.structural import Validator
 from mlserve_local.apiserver.validation import dns_1035_label, dns_subdomain
 
 _TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
-_NO_STRUCTURE: Final = ("description", "type", "default", "additionalProperties", "nullable", "x-kubernetes-preserve-unknown-fields")
+_NO_STRUCTURE: Final = (
+    "description",
+    "type",
+    "default",
+    "additionalProperties",
+    "nullable",
+    "x-kubernetes-preserve-unknown-fields",
+)
 MAX_DEPTH: Final = 200
 
 
@@ -24,7 +31,9 @@ def definition(obj: Obj) -> list[FieldError]:
     group, plural = spec.get("group", ""), names.get("plural", "")
     expected = f"{plural}.{group}"
     if obj["metadata"].get("name") != expected:
-        found.append(invalid_value("metadata.name", obj["metadata"].get("name"), 'must be spec.names.plural+"."+spec.group'))
+        found.append(
+            invalid_value("metadata.name", obj["metadata"].get("name"), 'must be spec.names.plural+"."+spec.group')
+        )
     if not group:
         found.append(required("spec.group"))
     else:
@@ -46,7 +55,9 @@ def definition(obj: Obj) -> list[FieldError]:
         if version.get("name") in seen:
             found.append(invalid_value("spec.versions", version.get("name"), "must contain unique version names"))
         seen.add(version.get("name", ""))
-        found += [invalid_value(f"{field}.name", version.get("name", ""), t) for t in dns_1035_label(version.get("name", ""))]
+        found += [
+            invalid_value(f"{field}.name", version.get("name", ""), t) for t in dns_1035_label(version.get("name", ""))
+        ]
         found += _version(version, field)
     return found
 
@@ -75,8 +86,11 @@ def _version(version: Obj, field: str) -> list[FieldError]:
         return [required(f"{field}.schema.openAPIV3Schema", "schemas are required")]
     place = f"{field}.schema.openAPIV3Schema"
     if schema.get("type") != "object":
-        found.append(required(f"{place}.type", "must not be empty at the root") if not schema.get("type")
-                     else invalid_value(f"{place}.type", schema["type"], "must be object at the root"))
+        found.append(
+            required(f"{place}.type", "must not be empty at the root")
+            if not schema.get("type")
+            else invalid_value(f"{place}.type", schema["type"], "must be object at the root")
+        )
     checker = _SchemaChecker()
     checker.check(schema, place, root=True)
     found += checker.errors
@@ -100,7 +114,9 @@ def _scale(scale: Obj, field: str) -> list[FieldError]:
             found.append(invalid_value(f"{field}.{key}", value, f"should be a json path under {prefix[:-1]}"))
     label = scale.get("labelSelectorPath")
     if label and not label.startswith((".spec.", ".status.")):
-        found.append(invalid_value(f"{field}.labelSelectorPath", label, "should be a json path under either .spec or .status"))
+        found.append(
+            invalid_value(f"{field}.labelSelectorPath", label, "should be a json path under either .spec or .status")
+        )
     return found
 
 
@@ -172,29 +188,43 @@ class _SchemaChecker:
         if kind == "array" and not isinstance(schema.get("items"), dict):
             self.errors.append(required(f"{field}.items", "must be specified"))
         if kind and schema.get("x-kubernetes-int-or-string"):
-            self.errors.append(invalid_value(f"{field}.type", kind, "must be empty if x-kubernetes-int-or-string is true"))
+            self.errors.append(
+                invalid_value(f"{field}.type", kind, "must be empty if x-kubernetes-int-or-string is true")
+            )
         if schema.get("x-kubernetes-embedded-resource") and kind != "object":
-            self.errors.append(invalid_value(f"{field}.type", kind, "must be object if x-kubernetes-embedded-resource is true"))
+            self.errors.append(
+                invalid_value(f"{field}.type", kind, "must be object if x-kubernetes-embedded-resource is true")
+            )
 
     def _forbidden(self, schema: Obj, field: str) -> None:
         if schema.get("properties") and schema.get("additionalProperties") not in (None, False):
             text = "additionalProperties and properties are mutual exclusive"
             self.errors.append(forbidden_field(f"{field}.additionalProperties", text))
         if schema.get("additionalProperties") is False:
-            self.errors.append(forbidden_field(f"{field}.additionalProperties", "additionalProperties cannot be set to false"))
+            self.errors.append(
+                forbidden_field(f"{field}.additionalProperties", "additionalProperties cannot be set to false")
+            )
         if schema.get("uniqueItems"):
             text = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
             self.errors.append(forbidden_field(f"{field}.uniqueItems", text))
-        for key, text in (("$ref", "$ref is not supported"), ("definitions", "definitions is not supported"),
-                          ("dependencies", "dependencies is not supported"), ("patternProperties", "patternProperties is not supported"),
-                          ("id", "id is not supported")):
+        for key, text in (
+            ("$ref", "$ref is not supported"),
+            ("definitions", "definitions is not supported"),
+            ("dependencies", "dependencies is not supported"),
+            ("patternProperties", "patternProperties is not supported"),
+            ("id", "id is not supported"),
+        ):
             if schema.get(key):
                 self.errors.append(forbidden_field(f"{field}.{key}", text))
 
     def _list(self, schema: Obj, field: str) -> None:
         kind, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys") or []
         if kind and schema.get("type") != "array":
-            self.errors.append(invalid_value(f"{field}.type", schema.get("type", ""), "must be array if x-kubernetes-list-type is specified"))
+            self.errors.append(
+                invalid_value(
+                    f"{field}.type", schema.get("type", ""), "must be array if x-kubernetes-list-type is specified"
+                )
+            )
         if kind not in (None, "atomic", "map", "set"):
             self.errors.append(not_supported(f"{field}.x-kubernetes-list-type", kind, ["atomic", "map", "set"]))
         if kind == "map" and not keys:
@@ -205,7 +235,11 @@ class _SchemaChecker:
             if isinstance(items, dict) and key not in (items.get("properties") or {}):
                 text = "entries must all be names of item properties"
                 self.errors.append(invalid_value(f"{field}.x-kubernetes-list-map-keys", keys, text))
-            elif isinstance(items, dict) and key not in (items.get("required") or ()) and "default" not in items["properties"][key]:
+            elif (
+                isinstance(items, dict)
+                and key not in (items.get("required") or ())
+                and "default" not in items["properties"][key]
+            ):
                 place = f"{field}.items.properties[{key}].default"
                 text = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
                 self.errors.append(required(place, text))
@@ -251,7 +285,9 @@ def definition_update(new: Obj, old: Obj) -> list[FieldError]:
             found.append(invalid_value(f"spec.{key}", new["spec"].get(key), "field is immutable"))
     names, before = new["spec"]["names"], old["spec"]["names"]
     found += [
-        invalid_value(f"spec.names.{k}", names.get(k), "field is immutable") for k in ("kind", "plural") if names.get(k) != before.get(k)
+        invalid_value(f"spec.names.{k}", names.get(k), "field is immutable")
+        for k in ("kind", "plural")
+        if names.get(k) != before.get(k)
     ]
     present = {v["name"] for v in new["spec"].get("versions") or ()}
     for index, stored in enumerate((old.get("status") or {}).get("storedVersions") or ()):

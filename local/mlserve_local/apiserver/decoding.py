@@ -151,8 +151,12 @@ def _scalar(value: Any, schema: Schema, owner: str, path: str) -> Any:
             if isinstance(value, float) and value.is_integer():
                 value = int(value)
             ok = isinstance(value, int) and not isinstance(value, bool)
-            if ok and not -(2 ** (31 if schema.format == "int32" else 63)) <= value < 2 ** (31 if schema.format == "int32" else 63):
-                raise DecodeError(f"json: cannot unmarshal number {value} into Go struct field {owner}.{path} of type {schema.format or 'int64'}")
+            if ok and not -(2 ** (31 if schema.format == "int32" else 63)) <= value < 2 ** (
+                31 if schema.format == "int32" else 63
+            ):
+                raise DecodeError(
+                    f"json: cannot unmarshal number {value} into Go struct field {owner}.{path} of type {schema.format or 'int64'}"
+                )
         case "boolean":
             ok = isinstance(value, bool)
         case "number":
@@ -193,7 +197,9 @@ def _vanishes(key: str, value: Any, schema: Schema, owner: Schema) -> bool:
     if value in ({}, []) and not isinstance(value, bool | int | float):
         return schema.type == "array" or (schema.values is not None and not schema.properties)
     if value is False or (value == 0 and not isinstance(value, str | bool)):
-        return key in ZERO_VANISHES or (owner.name.endswith("Status") and key not in ("terminatingReplicas", "exitCode"))
+        return key in ZERO_VANISHES or (
+            owner.name.endswith("Status") and key not in ("terminatingReplicas", "exitCode")
+        )
     return False
 
 
@@ -211,7 +217,10 @@ def check(value: Any, schema: Schema, problems: Problems, path: str = "", owner:
         if schema.type != "array" or schema.items is None:
             raise _refuse(value, schema, owner, path)
         items = schema.items
-        return [check(v, items, problems, f"{path}[{i}]", owner) if v is not None else _zero(items) for i, v in enumerate(value)]
+        return [
+            check(v, items, problems, f"{path}[{i}]", owner) if v is not None else _zero(items)
+            for i, v in enumerate(value)
+        ]
     if schema.type in ("object", "array"):
         if schema.preserve_unknown:
             return value

@@ -1,56 +1,15 @@
-"""Server-side defaults of the built-in kinds, as tables of path -> value.
-
-A path walks fields and lists (``containers[*].ports[*]``); the default is set in every object the path reaches that
-lacks the last field. A ``?`` behind a field means that the object must be there already. What depends on other fields
-is a function below.
-"""
+"""Server-side defaults of the built-in kinds. Pods are in pod_defaults.py."""
 
 from __future__ import annotations
 
 import base64
 import copy
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-Obj = dict[str, Any]
-Table = tuple[tuple[str, Any], ...]
+from mlserve_local.apiserver.default_tables import Obj, Table, apply, null_times
+from mlserve_local.apiserver.pod_defaults import template
 
-_PROBE: Final[Table] = (
-    ("timeoutSeconds", 1),
-    ("periodSeconds", 10),
-    ("successThreshold", 1),
-    ("failureThreshold", 3),
-)
-CONTAINER: Final[Table] = (
-    ("resources", {}),
-    ("terminationMessagePath", "/dev/termination-log"),
-    ("terminationMessagePolicy", "File"),
-    ("ports[*].protocol", "TCP"),
-    *((f"{probe}?.{key}", value) for probe in ("livenessProbe", "readinessProbe", "startupProbe") for key, value in _PROBE),
-    *((f"{probe}?.httpGet?.{key}", value) for probe in ("livenessProbe", "readinessProbe", "startupProbe")
-      for key, value in (("path", "/"), ("scheme", "HTTP"))),
-    *((f"{probe}?.grpc?.service", "") for probe in ("livenessProbe", "readinessProbe", "startupProbe")),
-    *((f"lifecycle?.{hook}?.httpGet?.{key}", value) for hook in ("postStart", "preStop")
-      for key, value in (("path", "/"), ("scheme", "HTTP"))),
-    ("env[*].valueFrom?.fieldRef?.apiVersion", "v1"),
-    ("env[*].valueFrom?.resourceFieldRef?.divisor", "0"),
-)
-POD_SPEC: Final[Table] = (
-    ("restartPolicy", "Always"),
-    ("terminationGracePeriodSeconds", 30),
-    ("dnsPolicy", "ClusterFirst"),
-    ("securityContext", {}),
-    ("schedulerName", "default-scheduler"),
-    ("volumes[*].configMap?.defaultMode", 420),
-    ("volumes[*].secret?.defaultMode", 420),
-    ("volumes[*].projected?.defaultMode", 420),
-    ("volumes[*].downwardAPI?.defaultMode", 420),
-    ("volumes[*].downwardAPI?.items[*].fieldRef?.apiVersion", "v1"),
-    ("volumes[*].projected?.sources[*].downwardAPI?.items[*].fieldRef?.apiVersion", "v1"),
-    ("volumes[*].projected?.sources[*].serviceAccountToken?.expirationSeconds", 3600),
-    ("volumes[*].hostPath?.type", ""),
-    ("volumes[*].ephemeral?.volumeClaimTemplate?.spec?.volumeMode", "Filesystem"),
-)
 DEPLOYMENT: Final[Table] = (
     ("spec.replicas", 1),
     ("spec.strategy.type", "RollingUpdate"),
@@ -87,102 +46,6 @@ SERVICE: Final[Table] = (
 )
 
 
-def apply(obj: Any, table: Table) -> None:
-    """Set every default of a table in place."""
-    for path, value in table:
-        *parents, last = path.split(".")
-        for target in _reach(obj, parents):
-            if target.get(last) is None:
-                target[last] = copy.deepcopy(value)
-
-
-def _reach(obj: Any, parents: list[str]) -> Iterator[Obj]:
-    if not isinstance(obj, dict):
-        return
-    if not parents:
-        yield obj
-        return
-    head, rest = parents[0], parents[1:]
-    if head.endswith("[*]"):
-        for item in obj.get(head[:-3]) or ():
-            yield from _reach(item, rest)
-    elif head.endswith("?"):
-        if isinstance(obj.get(head[:-1]), dict):
-            yield from _reach(obj[head[:-1]], rest)
-    else:
-        yield from _reach(obj.setdefault(head, {}), rest)
-
-
-def containers(spec: Obj) -> Iterator[Obj]:
-    """All containers of a pod spec, init containers first."""
-    for key in ("initContainers", "containers", "ephemeralContainers"):
-        yield from (c for c in spec.get(key) or () if isinstance(c, dict))
-
-
-def pod_spec(spec: Obj) -> None:
-    """Defaults of a pod spec, also inside a template."""
-    apply(spec, POD_SPEC)
-    if "serviceAccountName" in spec:
-        spec["serviceAccount"] = spec["serviceAccountName"]
-    elif "serviceAccount" in spec:
-        spec["serviceAccountName"] = spec["serviceAccount"]
-    for volume in spec.get("volumes") or ():
-        if set(volume) == {"name"}:
-            volume["emptyDir"] = {}
-        if "iscsi" in volume:
-            volume["iscsi"].setdefault("iscsiInterface", "default")
-    for container in containers(spec):
-        apply(container, CONTAINER)
-        if "imagePullPolicy" not in container:
-            image = str(container.get("image", ""))
-            tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
-            latest = ("@" not in image) and tag in ("", "latest")
-            container["imagePullPolicy"] = "Always" if latest else "IfNotPresent"
-        resources = container.get("resources", {})
-        for name, amount in (resources.get("limits") or {}).items():
-            resources.setdefault("requests", {}).setdefault(name, amount)
-        for env in container.get("env") or ():
-            if env.get("value") == "":
-                del env["value"]
-    if spec.get("hostNetwork"):
-        for container in containers(spec):
-            for port in container.get("ports") or ():
-                port.setdefault("hostPort", port.get("containerPort"))
-
-
-def template(holder: Obj) -> None:
-    """Defaults of ``template`` inside a workload's spec."""
-    made = holder.setdefault("template", {})
-    made.setdefault("metadata", {})
-    made["metadata"].pop("creationTimestamp", None)
-    pod_spec(made.setdefault("spec", {}))
-
-
-def pod(obj: Obj) -> None:
-    spec = obj.setdefault("spec", {})
-    pod_spec(spec)
-    spec.setdefault("enableServiceLinks", True)
-    pod_status(obj)
-
-
-def pod_status(obj: Obj) -> None:
-    """Conditions of pods write their two times even when unset."""
-    status = obj.setdefault("status", {})
-    status.setdefault("phase", "Pending")
-    _null_times(status, "lastProbeTime", "lastTransitionTime")
-    for key in ("containerStatuses", "initContainerStatuses"):
-        apply(status, ((f"{key}[*].state", {}), (f"{key}[*].lastState", {})))
-        for entry in status.get(key) or ():
-            for name, zero in (("ready", False), ("restartCount", 0), ("image", ""), ("imageID", "")):
-                entry.setdefault(name, zero)
-
-
-def _null_times(status: Obj, *names: str) -> None:
-    for condition in status.get("conditions") or ():
-        for name in names:
-            condition.setdefault(name, None)
-
-
 def deployment(obj: Obj) -> None:
     template(obj.setdefault("spec", {}))
     apply(obj, DEPLOYMENT)
@@ -190,13 +53,13 @@ def deployment(obj: Obj) -> None:
     if strategy["type"] == "RollingUpdate":
         apply(strategy, (("rollingUpdate.maxUnavailable", "25%"), ("rollingUpdate.maxSurge", "25%")))
     obj.setdefault("status", {})
-    _null_times(obj["status"], "lastUpdateTime", "lastTransitionTime")
+    null_times(obj["status"], "lastUpdateTime", "lastTransitionTime")
 
 
 def replica_set(obj: Obj) -> None:
     template(obj.setdefault("spec", {}))
     apply(obj, (("spec.replicas", 1), ("status.replicas", 0)))
-    _null_times(obj["status"], "lastTransitionTime")
+    null_times(obj["status"], "lastTransitionTime")
 
 
 def replication_controller(obj: Obj) -> None:
@@ -224,7 +87,13 @@ def daemon_set(obj: Obj) -> None:
     template(obj.setdefault("spec", {}))
     apply(obj, DAEMON_SET)
     if obj["spec"]["updateStrategy"]["type"] == "RollingUpdate":
-        apply(obj, (("spec.updateStrategy.rollingUpdate.maxUnavailable", 1), ("spec.updateStrategy.rollingUpdate.maxSurge", 0)))
+        apply(
+            obj,
+            (
+                ("spec.updateStrategy.rollingUpdate.maxUnavailable", 1),
+                ("spec.updateStrategy.rollingUpdate.maxSurge", 0),
+            ),
+        )
     zero = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
     apply(obj, tuple((f"status.{name}", 0) for name in zero))
 
@@ -241,7 +110,7 @@ def job_spec(spec: Obj) -> None:
 def job(obj: Obj) -> None:
     job_spec(obj.setdefault("spec", {}))
     obj.setdefault("status", {})
-    _null_times(obj["status"], "lastProbeTime", "lastTransitionTime")
+    null_times(obj["status"], "lastProbeTime", "lastTransitionTime")
 
 
 def cron_job(obj: Obj) -> None:
@@ -270,8 +139,12 @@ def service(obj: Obj) -> None:
 
 
 _SCALE_UP: Final[Obj] = {
-    "stabilizationWindowSeconds": 0, "selectPolicy": "Max",
-    "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15}],
+    "stabilizationWindowSeconds": 0,
+    "selectPolicy": "Max",
+    "policies": [
+        {"type": "Pods", "value": 4, "periodSeconds": 15},
+        {"type": "Percent", "value": 100, "periodSeconds": 15},
+    ],
 }
 _SCALE_DOWN: Final[Obj] = {"selectPolicy": "Max", "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}]}
 
@@ -292,7 +165,7 @@ def autoscaler(obj: Obj) -> None:
     status = obj.setdefault("status", {})
     status.setdefault("desiredReplicas", 0)
     status.setdefault("currentMetrics", None)
-    _null_times(status, "lastTransitionTime")
+    null_times(status, "lastTransitionTime")
 
 
 def disruption_budget(obj: Obj) -> None:
@@ -318,8 +191,18 @@ def secret(obj: Obj) -> None:
         obj["data"] = {**obj.get("data", {}), **encoded}
 
 
-_NODE_INFO: Final = ("machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion",
-                     "kubeletVersion", "kubeProxyVersion", "operatingSystem", "architecture")
+_NODE_INFO: Final = (
+    "machineID",
+    "systemUUID",
+    "bootID",
+    "kernelVersion",
+    "osImage",
+    "containerRuntimeVersion",
+    "kubeletVersion",
+    "kubeProxyVersion",
+    "operatingSystem",
+    "architecture",
+)
 
 
 def node(obj: Obj) -> None:
@@ -329,7 +212,7 @@ def node(obj: Obj) -> None:
     apply(status, (("daemonEndpoints.kubeletEndpoint.Port", 0), *((f"nodeInfo.{name}", "") for name in _NODE_INFO)))
     if "capacity" in status:
         status.setdefault("allocatable", dict(status["capacity"]))
-    _null_times(status, "lastHeartbeatTime", "lastTransitionTime")
+    null_times(status, "lastHeartbeatTime", "lastTransitionTime")
 
 
 def namespace(obj: Obj) -> None:
@@ -383,7 +266,14 @@ def volume_claim(obj: Obj) -> None:
 
 
 def volume(obj: Obj) -> None:
-    apply(obj, (("spec.volumeMode", "Filesystem"), ("spec.persistentVolumeReclaimPolicy", "Retain"), ("status.phase", "Pending")))
+    apply(
+        obj,
+        (
+            ("spec.volumeMode", "Filesystem"),
+            ("spec.persistentVolumeReclaimPolicy", "Retain"),
+            ("status.phase", "Pending"),
+        ),
+    )
 
 
 def storage_class(obj: Obj) -> None:
@@ -422,8 +312,13 @@ def _webhooks(defaults: Table) -> Callable[[Obj], None]:
 
 
 _WEBHOOK: Final[Table] = (
-    ("failurePolicy", "Fail"), ("matchPolicy", "Equivalent"), ("namespaceSelector", {}), ("objectSelector", {}),
-    ("timeoutSeconds", 10), ("rules[*].scope", "*"), ("clientConfig?.service?.port", 443),
+    ("failurePolicy", "Fail"),
+    ("matchPolicy", "Equivalent"),
+    ("namespaceSelector", {}),
+    ("objectSelector", {}),
+    ("timeoutSeconds", 10),
+    ("rules[*].scope", "*"),
+    ("clientConfig?.service?.port", 443),
 )
 validating_webhooks = _webhooks(_WEBHOOK)
 mutating_webhooks = _webhooks((*_WEBHOOK, ("reinvocationPolicy", "Never")))

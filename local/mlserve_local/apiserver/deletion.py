@@ -124,7 +124,9 @@ def _remove(cluster: Cluster, resource: Resource, stored: Stored, last: Obj, opt
     return cluster.store.delete(cluster.registry.collection(resource), stored, last)
 
 
-def _mark_namespace(cluster: Cluster, resource: Resource, stored: Stored, options: DeleteOptions) -> tuple[Stored, bool]:
+def _mark_namespace(
+    cluster: Cluster, resource: Resource, stored: Stored, options: DeleteOptions
+) -> tuple[Stored, bool]:
     if stored.data["metadata"].get("deletionTimestamp"):
         if not stored.data.get("spec", {}).get("finalizers") and not stored.data["metadata"].get("finalizers"):
             return _remove(cluster, resource, stored, stored.data, options), True
@@ -135,7 +137,9 @@ def _mark_namespace(cluster: Cluster, resource: Resource, stored: Stored, option
     return cluster.commit(resource, last, stored, dry_run=options.dry_run), False
 
 
-def _mark_definition(cluster: Cluster, resource: Resource, stored: Stored, options: DeleteOptions) -> tuple[Stored, bool]:
+def _mark_definition(
+    cluster: Cluster, resource: Resource, stored: Stored, options: DeleteOptions
+) -> tuple[Stored, bool]:
     if stored.data["metadata"].get("deletionTimestamp"):
         return stored, False
     last = copy.deepcopy(stored.data)
@@ -144,7 +148,10 @@ def _mark_definition(cluster: Cluster, resource: Resource, stored: Stored, optio
     if CLEANUP_FINALIZER not in finalizers:
         finalizers.append(CLEANUP_FINALIZER)
     condition = {
-        "type": "Terminating", "status": "True", "lastTransitionTime": times.now(), "reason": "InstanceDeletionPending",
+        "type": "Terminating",
+        "status": "True",
+        "lastTransitionTime": times.now(),
+        "reason": "InstanceDeletionPending",
         "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
     }
     status = last.setdefault("status", {})

@@ -14,9 +14,19 @@ from mlserve_local.apiserver.request import Reply, Request, negotiate, wants_agg
 
 AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 VERSION: Final[Obj] = {
-    "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36", "minCompatibilityMajor": "1",
-    "minCompatibilityMinor": "35", "gitVersion": "v1.36.0+mlserve", "gitCommit": "", "gitTreeState": "",
-    "buildDate": "2026-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": "linux/amd64",
+    "major": "1",
+    "minor": "36",
+    "emulationMajor": "1",
+    "emulationMinor": "36",
+    "minCompatibilityMajor": "1",
+    "minCompatibilityMinor": "35",
+    "gitVersion": "v1.36.0+mlserve",
+    "gitCommit": "",
+    "gitTreeState": "",
+    "buildDate": "2026-01-01T00:00:00Z",
+    "goVersion": "",
+    "compiler": "",
+    "platform": "linux/amd64",
 }
 
 
@@ -78,7 +88,9 @@ class Discovery:
         cached = self._cache.get(key)
         if cached is None or cached[0] != self._registry.generation:
             body = {
-                "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
+                "kind": "APIGroupDiscoveryList",
+                "apiVersion": "apidiscovery.k8s.io/v2",
+                "metadata": {},
                 "items": [self._aggregated_group(g) for g in groups],
             }
             encoded = orjson.dumps(body)
@@ -94,9 +106,13 @@ class Discovery:
         versions = []
         for version in self._registry.versions(group):
             resources = sorted(self._registry.resources(group, version), key=lambda r: r.plural)
-            versions.append({
-                "version": version, "resources": [_aggregated_resource(r) for r in resources], "freshness": "Current",
-            })
+            versions.append(
+                {
+                    "version": version,
+                    "resources": [_aggregated_resource(r) for r in resources],
+                    "freshness": "Current",
+                }
+            )
         metadata: Obj = {"name": group} if group else {}
         return {"metadata": {**metadata, "creationTimestamp": None}, "versions": versions}
 
@@ -108,7 +124,10 @@ def _storage_hash(resource: Resource) -> str:
 
 def _entry(resource: Resource) -> Obj:
     entry: Obj = {
-        "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced, "kind": resource.kind,
+        "name": resource.plural,
+        "singularName": resource.singular,
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
         "verbs": list(resource.verbs),
     }
     if resource.short_names:
@@ -132,8 +151,11 @@ def _aggregated_resource(resource: Resource) -> Obj:
     if resource.custom is not None:
         kind |= {"group": resource.group, "version": resource.version}
     entry: Obj = {
-        "resource": resource.plural, "responseKind": kind, "scope": "Namespaced" if resource.namespaced else "Cluster",
-        "singularResource": resource.singular, "verbs": list(resource.verbs),
+        "resource": resource.plural,
+        "responseKind": kind,
+        "scope": "Namespaced" if resource.namespaced else "Cluster",
+        "singularResource": resource.singular,
+        "verbs": list(resource.verbs),
     }
     if resource.short_names:
         entry["shortNames"] = list(resource.short_names)
@@ -141,8 +163,13 @@ def _aggregated_resource(resource: Resource) -> Obj:
         entry["categories"] = list(resource.categories)
     subresources = [
         {
-            "subresource": sub.name, "verbs": list(sub.verbs),
-            "responseKind": {"group": sub.group or kind["group"], "version": sub.version or kind["version"], "kind": sub.kind},
+            "subresource": sub.name,
+            "verbs": list(sub.verbs),
+            "responseKind": {
+                "group": sub.group or kind["group"],
+                "version": sub.version or kind["version"],
+                "kind": sub.kind,
+            },
         }
         for sub in resource.subresources.values()
     ]

@@ -209,6 +209,4 @@ def unsupported_media_type(supported: Sequence[str]) -> StatusError:
 
 def not_acceptable(supported: Sequence[str]) -> StatusError:
     text = ", ".join(supported)
-    return StatusError(
-        406, "NotAcceptable", f"only the following media types are accepted: {text}", None
-    )
+    return StatusError(406, "NotAcceptable", f"only the following media types are accepted: {text}", None)

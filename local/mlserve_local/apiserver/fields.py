@@ -11,8 +11,18 @@ _INVOLVED: Final = ("kind", "namespace", "name", "uid", "apiVersion", "resourceV
 # Resource -> {field: (path, value of an absent field)}
 SELECTABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "v1/pods": {
-        **{f: (f, "") for f in ("spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
-                                "status.phase", "status.podIP", "status.nominatedNodeName")},
+        **{
+            f: (f, "")
+            for f in (
+                "spec.nodeName",
+                "spec.restartPolicy",
+                "spec.schedulerName",
+                "spec.serviceAccountName",
+                "status.phase",
+                "status.podIP",
+                "status.nominatedNodeName",
+            )
+        },
         "spec.hostNetwork": ("spec.hostNetwork", "false"),
     },
     "v1/nodes": {"spec.unschedulable": ("spec.unschedulable", "false")},
@@ -22,12 +32,16 @@ SELECTABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "v1/replicationcontrollers": {"status.replicas": ("status.replicas", "0")},
     "v1/events": {
         **{f"involvedObject.{f}": (f"involvedObject.{f}", "") for f in _INVOLVED},
-        "reason": ("reason", ""), "reportingComponent": ("reportingComponent", ""), "source": ("source.component", ""),
+        "reason": ("reason", ""),
+        "reportingComponent": ("reportingComponent", ""),
+        "source": ("source.component", ""),
         "type": ("type", ""),
     },
     "events.k8s.io/v1/events": {
         **{f"regarding.{f}": (f"regarding.{f}", "") for f in _INVOLVED},
-        "reason": ("reason", ""), "reportingController": ("reportingController", ""), "type": ("type", ""),
+        "reason": ("reason", ""),
+        "reportingController": ("reportingController", ""),
+        "type": ("type", ""),
     },
     "apps/v1/replicasets": {"status.replicas": ("status.replicas", "0")},
     "batch/v1/jobs": {"status.successful": ("status.succeeded", "0")},

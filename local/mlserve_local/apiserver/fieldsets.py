@@ -157,7 +157,11 @@ def _compare_member(result: Comparison, name: str, old: Any, new: Any, kind: Sch
         result.modified[name] = {}
         return
     inner = compare(old, new, kind)
-    for target, found in ((result.added, inner.added), (result.modified, inner.modified), (result.removed, inner.removed)):
+    for target, found in (
+        (result.added, inner.added),
+        (result.modified, inner.modified),
+        (result.removed, inner.removed),
+    ):
         if found:
             target[name] = found
 

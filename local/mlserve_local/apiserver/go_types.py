@@ -13,14 +13,32 @@ from typing import Final
 ZERO_VANISHES: Final = frozenset(
     {
         # workloads
-        "minReadySeconds", "paused", "collisionCount",
+        "minReadySeconds",
+        "paused",
+        "collisionCount",
         # containers, probes, pod specs
-        "hostPort", "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold",
-        "stdin", "stdinOnce", "tty", "readOnly", "hostNetwork", "hostPID", "hostIPC",
+        "hostPort",
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+        "stdin",
+        "stdinOnce",
+        "tty",
+        "readOnly",
+        "hostNetwork",
+        "hostPID",
+        "hostIPC",
         # services, nodes, volumes
-        "publishNotReadyAddresses", "nodePort", "healthCheckNodePort", "unschedulable",
+        "publishNotReadyAddresses",
+        "nodePort",
+        "healthCheckNodePort",
+        "unschedulable",
         # metadata, events
-        "generation", "count", "globalDefault",
+        "generation",
+        "count",
+        "globalDefault",
     }
 )
 

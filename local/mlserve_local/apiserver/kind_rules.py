@@ -57,7 +57,9 @@ def _data_keys(data: Obj, field: str) -> list[FieldError]:
 def config_map(obj: Obj) -> list[FieldError]:
     data, binary = obj.get("data") or {}, obj.get("binaryData") or {}
     found = [e for k in sorted(data) for e in _data_keys({k: 0}, "data")]
-    found += [invalid_value(f"data[{k}]", k, "duplicate of key present in binaryData") for k in sorted(data) if k in binary]
+    found += [
+        invalid_value(f"data[{k}]", k, "duplicate of key present in binaryData") for k in sorted(data) if k in binary
+    ]
     found += _data_keys(binary, "binaryData")
     if sum(len(v) for v in data.values()) + sum(len(v) * 3 // 4 for v in binary.values()) > MAX_SECRET:
         found.append(FieldError("TooLong", "", detail=f"may not be more than {MAX_SECRET} bytes"))
@@ -128,7 +130,9 @@ def service(obj: Obj) -> list[FieldError]:
     if spec.get("type") == "ExternalName" and not spec.get("externalName"):
         found.append(required("spec.externalName"))
     if spec.get("type") in ("LoadBalancer", "NodePort") and headless:
-        found.append(invalid_value("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {spec['type']} services"))
+        found.append(
+            invalid_value("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {spec['type']} services")
+        )
     for address in [spec["clusterIP"]] if spec.get("clusterIP") not in (None, "None", "") else []:
         try:
             ipaddress.ip_address(address)
@@ -175,8 +179,12 @@ def event(obj: Obj) -> list[FieldError]:
         found.append(invalid_value("involvedObject.namespace", space, "does not match event.namespace"))
     if obj.get("eventTime") is None:
         return found
-    for key, field in (("reportingComponent", "reportingController"), ("reportingInstance", "reportingInstance"),
-                       ("action", "action"), ("reason", "reason")):
+    for key, field in (
+        ("reportingComponent", "reportingController"),
+        ("reportingInstance", "reportingInstance"),
+        ("action", "action"),
+        ("reason", "reason"),
+    ):
         if not obj.get(key):
             found.append(required(field))
     if obj.get("type") not in ("Normal", "Warning"):
@@ -191,7 +199,17 @@ def new_event(obj: Obj) -> list[FieldError]:
     return [required("eventTime")] if obj.get("eventTime") is None else event(obj)
 
 
-_EVENT_FIXED: Final = ("involvedObject", "reason", "message", "type", "eventTime", "action", "reportingComponent", "reportingInstance", "related")
+_EVENT_FIXED: Final = (
+    "involvedObject",
+    "reason",
+    "message",
+    "type",
+    "eventTime",
+    "action",
+    "reportingComponent",
+    "reportingInstance",
+    "related",
+)
 
 
 def event_update(new: Obj, old: Obj) -> list[FieldError]:
@@ -251,7 +269,9 @@ def disruption_budget(obj: Obj) -> list[FieldError]:
     low, high = spec.get("minAvailable"), spec.get("maxUnavailable")
     if low is not None and high is not None:
         shown = {
-            "MinAvailable": low, "Selector": spec.get("selector"), "MaxUnavailable": high,
+            "MinAvailable": low,
+            "Selector": spec.get("selector"),
+            "MaxUnavailable": high,
             "UnhealthyPodEvictionPolicy": spec.get("unhealthyPodEvictionPolicy"),
         }
         return [invalid_value("spec", shown, "minAvailable and maxUnavailable cannot be both set")]
@@ -301,5 +321,3 @@ def endpoint_slice(obj: Obj) -> list[FieldError]:
         if not endpoint.get("addresses"):
             found.append(required(f"endpoints[{index}].addresses", "must contain at least 1 address"))
     return found
-
-

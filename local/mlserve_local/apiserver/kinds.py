@@ -16,7 +16,8 @@ STATUS_VERBS: Final = ("get", "patch", "update")
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A row. ``flags``: ``c`` cluster scoped, ``s`` status, ``x`` scale, ``g`` generation on spec changes,
-    ``r`` a delete answers with the object, ``o`` create only (reviews)."""
+    ``r`` a delete answers with the object, ``o`` create only (reviews).
+    """
 
     kind: str
     plural: str
@@ -40,7 +41,11 @@ CORE: Final = (
     Kind("PersistentVolumeClaim", "persistentvolumeclaims", "sr", ("pvc",)),
     Kind("PersistentVolume", "persistentvolumes", "csr", ("pv",)),
     Kind(
-        "Pod", "pods", "sgr", ("po",), ("all",),
+        "Pod",
+        "pods",
+        "sgr",
+        ("po",),
+        ("all",),
         (
             ("attach", "PodAttachOptions", _STREAM),
             ("binding", "Binding", _CREATE),
@@ -56,7 +61,14 @@ CORE: Final = (
     Kind("ReplicationController", "replicationcontrollers", "sxg", ("rc",), ("all",)),
     Kind("ResourceQuota", "resourcequotas", "sr", ("quota",)),
     Kind("Secret", "secrets"),
-    Kind("ServiceAccount", "serviceaccounts", "r", ("sa",), (), (("token", "authentication.k8s.io/v1/TokenRequest", _CREATE),)),
+    Kind(
+        "ServiceAccount",
+        "serviceaccounts",
+        "r",
+        ("sa",),
+        (),
+        (("token", "authentication.k8s.io/v1/TokenRequest", _CREATE),),
+    ),
     Kind("Service", "services", "sr", ("svc",), ("all",), (("proxy", "ServiceProxyOptions", _PROXY),)),
 )
 

@@ -76,7 +76,7 @@ class KubeletProxy:
         port = status.get("daemonEndpoints", {}).get("kubeletEndpoint", {}).get("Port", 0)
         host = addresses.get("InternalIP") or addresses.get("Hostname")
         if not host or not port:
-            raise internal(f'no preferred addresses found; known addresses: {sorted(addresses)}')
+            raise internal(f"no preferred addresses found; known addresses: {sorted(addresses)}")
         return f"{host}:{port}"
 
     async def _check_reachable(self, pod: Stored) -> None:
@@ -94,7 +94,9 @@ class KubeletProxy:
         container = _container(pod, request.param("container"))
         if not pod.data["spec"].get("nodeName"):
             return Reply(204, b"")
-        wanted = {k: request.param(k) for k in (*_LOG_FLAGS, *_LOG_NUMBERS, "sinceTime") if k in request.query}
+        wanted: dict[str, str] = {
+            k: request.param(k) for k in (*_LOG_FLAGS, *_LOG_NUMBERS, "sinceTime") if k in request.query
+        }
         path = f"/containerLogs/{pod.namespace}/{pod.name}/{container}"
         url = f"http://{self._address(pod)}{path}" + (f"?{urlencode(wanted)}" if wanted else "")
         client = httpx.AsyncClient(timeout=httpx.Timeout(10.0, read=None), trust_env=False)
@@ -106,10 +108,16 @@ class KubeletProxy:
         if answer.status_code >= 400:
             text = (await answer.aread()).decode(errors="replace").strip()
             await client.aclose()
-            raise StatusError(answer.status_code, "BadRequest" if answer.status_code == 400 else "NotFound" if answer.status_code == 404 else "", text)
+            raise StatusError(
+                answer.status_code,
+                "BadRequest" if answer.status_code == 400 else "NotFound" if answer.status_code == 404 else "",
+                text,
+            )
         return Streaming(_chunks(client, answer), "text/plain")
 
-    async def relay(self, request: Request, resource: Resource, target: Target, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def relay(
+        self, request: Request, resource: Resource, target: Target, scope: dict[str, Any], receive: Receive, send: Send
+    ) -> None:
         """Connect a client's WebSocket with the node's, message by message."""
         if target.subresource not in _PATHS:
             raise unknown_resource()
@@ -184,7 +192,9 @@ def _container(pod: Stored, wanted: str) -> str:
     if len(own) > 1:
         init = [c["name"] for c in spec.get("initContainers") or ()]
         more = f" or one of the init containers: [{' '.join(init)}]" if init else ""
-        raise bad_request(f"a container name must be specified for pod {pod.name}, choose one of: [{' '.join(own)}]{more}")
+        raise bad_request(
+            f"a container name must be specified for pod {pod.name}, choose one of: [{' '.join(own)}]{more}"
+        )
     return str(own[0])
 
 

@@ -22,8 +22,16 @@ _SYSTEM: Final[Trie] = {
     "f:apiVersion": {},
     "f:kind": {},
     "f:metadata": {
-        "f:name": {}, "f:namespace": {}, "f:creationTimestamp": {}, "f:selfLink": {}, "f:uid": {}, "f:generation": {},
-        "f:managedFields": {}, "f:resourceVersion": {}, "f:deletionTimestamp": {}, "f:deletionGracePeriodSeconds": {},
+        "f:name": {},
+        "f:namespace": {},
+        "f:creationTimestamp": {},
+        "f:selfLink": {},
+        "f:uid": {},
+        "f:generation": {},
+        "f:managedFields": {},
+        "f:resourceVersion": {},
+        "f:deletionTimestamp": {},
+        "f:deletionGracePeriodSeconds": {},
     },
 }
 
@@ -65,7 +73,9 @@ def decode(entries: Any) -> Managed:
             continue
         version = entry.get("apiVersion", "")
         identity = Manager(
-            entry.get("manager", ""), entry["operation"], "" if entry["operation"] == "Apply" else version,
+            entry.get("manager", ""),
+            entry["operation"],
+            "" if entry["operation"] == "Apply" else version,
             entry.get("subresource", ""),
         )
         fields = entry.get("fieldsV1")
@@ -77,7 +87,13 @@ def encode(managed: Managed) -> list[Obj]:
     """``managedFields`` in its fixed order: appliers first, then by time and name."""
     order = sorted(
         managed.items(),
-        key=lambda item: (item[0].operation, item[1].time or "", item[0].name, item[1].api_version, item[0].subresource),
+        key=lambda item: (
+            item[0].operation,
+            item[1].time or "",
+            item[0].name,
+            item[1].api_version,
+            item[0].subresource,
+        ),
     )
     entries: list[Obj] = []
     for manager, entry in order:

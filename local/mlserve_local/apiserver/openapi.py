@@ -16,8 +16,14 @@ from mlserve_local.apiserver.schema import OBJECT_META, definitions
 _META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _COMMON: Final = ("DeleteOptions", "ListMeta", "ObjectMeta", "Status", "Patch", "Time", "FieldsV1")
 _SCALE: Final = ("io.k8s.api.autoscaling.v1.Scale",)
-_ACTIONS: Final = {"get": ("get", "read"), "put": ("put", "replace"), "patch": ("patch", "patch"), "delete": ("delete", "delete"),
-                   "post": ("post", "create"), "list": ("list", "list")}
+_ACTIONS: Final = {
+    "get": ("get", "read"),
+    "put": ("put", "replace"),
+    "patch": ("patch", "patch"),
+    "delete": ("delete", "delete"),
+    "post": ("post", "create"),
+    "list": ("list", "list"),
+}
 _VERBS: Final = {"get": "get", "put": "update", "patch": "patch", "delete": "delete"}
 _WRITE_PARAMETERS: Final = ("dryRun", "fieldManager", "fieldValidation")
 
@@ -138,7 +144,7 @@ def _translate(source: Any) -> Any:
             made[key] = next(t for t in value if t != "null")
         elif key == "properties":
             made[key] = {k: _translate(v) for k, v in value.items()}
-        elif key == "enum" and value in (["v1"],):
+        elif key == "enum" and value == ["v1"]:
             continue
         else:
             made[key] = _translate(value)
@@ -146,23 +152,38 @@ def _translate(source: Any) -> Any:
 
 
 def _add_custom(resource: Resource, schemas: dict[str, Any]) -> None:
-    meta = {"description": "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
-            "allOf": [{"$ref": f"#/components/schemas/{OBJECT_META}"}]}
+    meta = {
+        "description": "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
+        "allOf": [{"$ref": f"#/components/schemas/{OBJECT_META}"}],
+    }
     pod = definitions()["io.k8s.api.core.v1.Pod"]["properties"]
     head = {k: {"description": pod[k]["description"], "type": "string"} for k in ("apiVersion", "kind")}
     source = resource.custom.source
     gvk = {"group": resource.group, "version": resource.version, "kind": resource.kind}
     name = type_name(resource)
     schemas[name] = {
-        **source, "type": "object", "properties": {**head, "metadata": meta, **{k: v for k, v in (source.get("properties") or {}).items() if k not in head and k != "metadata"}},
+        **source,
+        "type": "object",
+        "properties": {
+            **head,
+            "metadata": meta,
+            **{k: v for k, v in (source.get("properties") or {}).items() if k not in head and k != "metadata"},
+        },
         "x-kubernetes-group-version-kind": [gvk],
     }
-    items = {"description": f"List of {resource.plural}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md", "type": "array",
-             "items": {"$ref": f"#/components/schemas/{name}"}}
-    list_meta = {"description": "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
-                 "allOf": [{"$ref": f"#/components/schemas/{_META}ListMeta"}]}
+    items = {
+        "description": f"List of {resource.plural}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md",
+        "type": "array",
+        "items": {"$ref": f"#/components/schemas/{name}"},
+    }
+    list_meta = {
+        "description": "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+        "allOf": [{"$ref": f"#/components/schemas/{_META}ListMeta"}],
+    }
     schemas[f"{name}List"] = {
-        "description": f"{resource.list_kind} is a list of {resource.kind}", "type": "object", "required": ["items"],
+        "description": f"{resource.list_kind} is a list of {resource.kind}",
+        "type": "object",
+        "required": ["items"],
         "properties": {**head, "items": items, "metadata": list_meta},
         "x-kubernetes-group-version-kind": [{**gvk, "kind": resource.list_kind}],
     }
@@ -178,12 +199,13 @@ def _operation(resource: Resource, action: str, scope: str, reference: str) -> O
     verb, word = _ACTIONS[action]
     gvk = {"group": resource.group, "version": resource.version, "kind": resource.kind}
     answer = {"schema": {"$ref": f"#/components/schemas/{reference}"}}
-    media = {m: answer for m in ("application/json", "application/yaml")}
+    media = dict.fromkeys(("application/json", "application/yaml"), answer)
     made: Obj = {
         "description": f"{word} {'the specified' if word != 'list' else 'objects of kind'} {resource.kind}",
         "operationId": f"{word}{_camel(resource.group or 'core')}{_camel(resource.version)}{scope}{resource.kind}",
         "responses": {"200": {"description": "OK", "content": media}, "401": {"description": "Unauthorized"}},
-        "x-kubernetes-action": verb, "x-kubernetes-group-version-kind": gvk,
+        "x-kubernetes-action": verb,
+        "x-kubernetes-group-version-kind": gvk,
     }
     if action in ("post", "put", "patch"):
         made["parameters"] = [{"name": n, "in": "query", "schema": {"type": "string"}} for n in _WRITE_PARAMETERS]
@@ -195,17 +217,23 @@ def _resource_paths(resource: Resource) -> dict[str, Any]:
     base = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
     scope = "Namespaced" if resource.namespaced else ""
     name = type_name(resource)
-    collection = f"{base}/namespaces/{{namespace}}/{resource.plural}" if resource.namespaced else f"{base}/{resource.plural}"
+    collection = (
+        f"{base}/namespaces/{{namespace}}/{resource.plural}" if resource.namespaced else f"{base}/{resource.plural}"
+    )
     paths: dict[str, Any] = {collection: {}}
     if "list" in resource.verbs:
         paths[collection]["get"] = _operation(resource, "list", scope, f"{name}List")
         if resource.namespaced:
-            paths[f"{base}/{resource.plural}"] = {"get": _operation(resource, "list", "ForAllNamespaces", f"{name}List")}
+            paths[f"{base}/{resource.plural}"] = {
+                "get": _operation(resource, "list", "ForAllNamespaces", f"{name}List")
+            }
     if "create" in resource.verbs:
         paths[collection]["post"] = _operation(resource, "post", scope, name)
     if "get" in resource.verbs:
         paths[f"{collection}/{{name}}"] = {
-            method: _operation(resource, method, scope, name) for method, verb in _VERBS.items() if verb in resource.verbs
+            method: _operation(resource, method, scope, name)
+            for method, verb in _VERBS.items()
+            if verb in resource.verbs
         }
     for sub in resource.subresources.values():
         if sub.name in ("status", "scale"):

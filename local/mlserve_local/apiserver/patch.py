@@ -35,7 +35,9 @@ def json_patch(document: Any, operations: Any) -> Any:
     """A patched copy; 400 if the patch is not a list of operations, 422 if one of them fails."""
     if not isinstance(operations, list) or not all(isinstance(o, dict) for o in operations):
         got = "object" if isinstance(operations, dict) else "value"
-        raise bad_request(f"error decoding patch: json: cannot unmarshal {got} into Go value of type []handlers.jsonPatchOp")
+        raise bad_request(
+            f"error decoding patch: json: cannot unmarshal {got} into Go value of type []handlers.jsonPatchOp"
+        )
     if len(operations) > MAX_OPERATIONS:
         message = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
         raise StatusError(413, "RequestEntityTooLarge", message, {})

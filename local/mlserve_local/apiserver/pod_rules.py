@@ -50,7 +50,9 @@ def _resources(container: Obj, field: str) -> list[FieldError]:
     for kind, amounts in (("limits", limits), ("requests", requests)):
         for name, amount in sorted(amounts.items()):
             if quantity.parse(amount) < 0:
-                found.append(invalid_value(f"{field}.resources.{kind}[{name}]", amount, "must be greater than or equal to 0"))
+                found.append(
+                    invalid_value(f"{field}.resources.{kind}[{name}]", amount, "must be greater than or equal to 0")
+                )
     for name, amount in sorted(requests.items()):
         if name in limits and quantity.parse(amount) > quantity.parse(limits[name]):
             text = f"must be less than or equal to {name} limit of {limits[name]}"
@@ -127,7 +129,9 @@ def _env(env: Obj, field: str) -> list[FieldError]:
         if env.get("value"):
             found.append(invalid_value(f"{field}.valueFrom", "", "may not be specified when `value` is not empty"))
         if not source:
-            text = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+            text = (
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+            )
             found.append(invalid_value(f"{field}.valueFrom", "", text))
     return found
 
@@ -153,7 +157,9 @@ def spec_errors(spec: Obj, field: str) -> list[FieldError]:
         if operator not in ("Equal", "Exists"):
             found.append(not_supported(f"{place}.operator", operator, ["Equal", "Exists"]))
         if operator == "Exists" and toleration.get("value"):
-            found.append(invalid_value(f"{place}.operator", toleration, "value must be empty when `operator` is 'Exists'"))
+            found.append(
+                invalid_value(f"{place}.operator", toleration, "value must be empty when `operator` is 'Exists'")
+            )
     found += labels(spec.get("nodeSelector"), f"{field}.nodeSelector")
     return found
 
@@ -228,7 +234,9 @@ def _strategy(spec: Obj) -> list[FieldError]:
     zero = [(rolling or {}).get(k) in (0, "0%") for k in ("maxUnavailable", "maxSurge")]
     if all(zero):
         value: Any = (rolling or {}).get("maxUnavailable")
-        found.append(invalid_value("spec.strategy.rollingUpdate.maxUnavailable", value, "may not be 0 when `maxSurge` is 0"))
+        found.append(
+            invalid_value("spec.strategy.rollingUpdate.maxUnavailable", value, "may not be 0 when `maxSurge` is 0")
+        )
     return found
 
 

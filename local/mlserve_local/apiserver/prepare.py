@@ -10,7 +10,9 @@ def workload(obj: Obj) -> None:
     """A new workload starts with the empty status of its kind."""
     obj.pop("status", None)
     kinds = {
-        "replicas": {"replicas": 0}, "minAvailable": {}, "maxReplicas": {"desiredReplicas": 0, "currentMetrics": None},
+        "replicas": {"replicas": 0},
+        "minAvailable": {},
+        "maxReplicas": {"desiredReplicas": 0, "currentMetrics": None},
     }
     spec = obj.get("spec", {})
     if "scaleTargetRef" in spec:
@@ -34,7 +36,11 @@ def job(obj: Obj) -> None:
     if not spec.get("manualSelector"):
         own = {"batch.kubernetes.io/controller-uid": metadata["uid"]}
         spec["selector"] = {"matchLabels": own}
-        names = {"batch.kubernetes.io/job-name": metadata["name"], "controller-uid": metadata["uid"], "job-name": metadata["name"]}
+        names = {
+            "batch.kubernetes.io/job-name": metadata["name"],
+            "controller-uid": metadata["uid"],
+            "job-name": metadata["name"],
+        }
         labels = spec["template"]["metadata"].setdefault("labels", {})
         labels |= {**own, **names}
 

@@ -1,6 +1,6 @@
-"""Protobuf request bodies: helm's release Secrets and a few typed kubectl commands come in no other form.
+r"""Protobuf request bodies: helm's release Secrets and a few typed kubectl commands come in no other form.
 
-A body is ``k8s\\0`` and a ``runtime.Unknown`` around the message. The messages are described by the table below (field
+A body is ``k8s\0`` and a ``runtime.Unknown`` around the message. The messages are described by the table below (field
 numbers of the published ``generated.proto`` files) and decoded with the protobuf library. Answers are JSON: every such
 client accepts it. A body with fields that the table does not know is refused, never silently cut.
 """
@@ -126,7 +126,13 @@ def _field(message: Any, text: str) -> None:
     name, number, *rest = text.split(":")
     kind = rest[0] if rest else "s"
     proto = descriptor_pb2.FieldDescriptorProto
-    scalars = {"s": proto.TYPE_STRING, "b": proto.TYPE_BYTES, "t": proto.TYPE_BOOL, "i": proto.TYPE_INT32, "l": proto.TYPE_INT64}
+    scalars = {
+        "s": proto.TYPE_STRING,
+        "b": proto.TYPE_BYTES,
+        "t": proto.TYPE_BOOL,
+        "i": proto.TYPE_INT32,
+        "l": proto.TYPE_INT64,
+    }
     field = message.field.add(name=name, number=int(number))
     field.label = proto.LABEL_REPEATED if kind.endswith(("*", "{}")) else proto.LABEL_OPTIONAL
     base = kind.rstrip("*{}")
@@ -179,9 +185,9 @@ def decode(body: bytes) -> dict[str, Any]:
             "provided data does not appear to be a protobuf message, expected prefix "
             f"[{' '.join(str(b) for b in MAGIC)}]"
         )
-    envelope = _parse("Unknown", body[len(MAGIC):])
+    envelope = _parse("Unknown", body[len(MAGIC) :])
     kind, version = envelope.typeMeta.kind, envelope.typeMeta.apiVersion
-    if kind not in _TABLE or not _TABLE[kind].startswith("metadata:") and kind != "DeleteOptions":
+    if kind not in _TABLE or (not _TABLE[kind].startswith("metadata:") and kind != "DeleteOptions"):
         raise ProtobufError(f"{kind or 'an object without kind'} is not served as protobuf; JSON would work")
     made: dict[str, Any] = _to_json(_parse(kind, envelope.raw), kind)
     return {"apiVersion": version, "kind": kind, **made}

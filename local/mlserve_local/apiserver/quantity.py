@@ -22,7 +22,7 @@ _SCALE: Final[dict[str, Decimal]] = {
 PATTERN: Final = r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
 
 
-def parse(text: str | int | float) -> Decimal:
+def parse(text: str | float) -> Decimal:
     """The exact value; raises ValueError with the rule for anything that is not a quantity."""
     match = _FORM.match(str(text))
     if not match:
@@ -34,7 +34,7 @@ def parse(text: str | int | float) -> Decimal:
     return value * _SCALE[suffix] if suffix else value
 
 
-def is_quantity(text: str | int | float) -> bool:
+def is_quantity(text: str | float) -> bool:
     try:
         parse(text)
     except ValueError:

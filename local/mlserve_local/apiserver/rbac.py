@@ -17,10 +17,31 @@ GROUP: Final = "rbac.authorization.k8s.io"
 
 _READ: Final = ["get", "list", "watch"]
 _WRITE: Final = ["create", "delete", "deletecollection", "patch", "update"]
-_WORKLOADS: Final = ["deployments", "deployments/scale", "replicasets", "replicasets/scale", "statefulsets", "statefulsets/scale",
-                     "daemonsets", "controllerrevisions"]
-_CORE: Final = ["configmaps", "endpoints", "events", "persistentvolumeclaims", "pods", "pods/log", "pods/status", "services",
-                "serviceaccounts", "replicationcontrollers", "limitranges", "resourcequotas", "namespaces"]
+_WORKLOADS: Final = [
+    "deployments",
+    "deployments/scale",
+    "replicasets",
+    "replicasets/scale",
+    "statefulsets",
+    "statefulsets/scale",
+    "daemonsets",
+    "controllerrevisions",
+]
+_CORE: Final = [
+    "configmaps",
+    "endpoints",
+    "events",
+    "persistentvolumeclaims",
+    "pods",
+    "pods/log",
+    "pods/status",
+    "services",
+    "serviceaccounts",
+    "replicationcontrollers",
+    "limitranges",
+    "resourcequotas",
+    "namespaces",
+]
 
 
 def _namespaced_rules(verbs: list[str], secrets: bool) -> list[Obj]:
@@ -36,7 +57,19 @@ def _namespaced_rules(verbs: list[str], secrets: bool) -> list[Obj]:
     ]
 
 
-_DISCOVERY_PATHS: Final = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/"]
+_DISCOVERY_PATHS: Final = [
+    "/api",
+    "/api/*",
+    "/apis",
+    "/apis/*",
+    "/healthz",
+    "/livez",
+    "/openapi",
+    "/openapi/*",
+    "/readyz",
+    "/version",
+    "/version/",
+]
 _PUBLIC_PATHS: Final = ["/healthz", "/livez", "/readyz", "/version", "/version/"]
 _ADMIN_RULES: Final = [
     *_namespaced_rules(_READ + _WRITE, secrets=True),
@@ -44,7 +77,11 @@ _ADMIN_RULES: Final = [
     {"apiGroups": ["authorization.k8s.io"], "resources": ["localsubjectaccessreviews"], "verbs": ["create"]},
 ]
 _BASIC_RULES: Final = [
-    {"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], "verbs": ["create"]},
+    {
+        "apiGroups": ["authorization.k8s.io"],
+        "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+        "verbs": ["create"],
+    },
     {"apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"], "verbs": ["create"]},
 ]
 ROLES: Final[dict[str, list[Obj]]] = {
@@ -183,13 +220,20 @@ class Authorizer:
         for rule in rules:
             parts = [
                 f"{label}:[{' '.join(_quote(v) for v in rule[key])}]".replace('" "', '", "')
-                for label, key in (("APIGroups", "apiGroups"), ("Resources", "resources"), ("ResourceNames", "resourceNames"),
-                                   ("NonResourceURLs", "nonResourceURLs"), ("Verbs", "verbs"))
+                for label, key in (
+                    ("APIGroups", "apiGroups"),
+                    ("Resources", "resources"),
+                    ("ResourceNames", "resourceNames"),
+                    ("NonResourceURLs", "nonResourceURLs"),
+                    ("Verbs", "verbs"),
+                )
                 if rule.get(key)
             ]
             shown.append("{" + ", ".join(parts) + "}")
-        return (f'user "{user.name}" (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n'
-                + "\n".join(shown))
+        return (
+            f'user "{user.name}" (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n'
+            + "\n".join(shown)
+        )
 
 
 def _quote(text: str) -> str:

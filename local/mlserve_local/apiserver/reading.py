@@ -44,7 +44,9 @@ def get(cluster: Cluster, request: Request, resource: Resource, target: Target) 
     return object_reply(resource, stored, wanted, request)
 
 
-def object_reply(resource: Resource, stored: Stored, wanted: Representation, request: Request, code: int = 200) -> Reply:
+def object_reply(
+    resource: Resource, stored: Stored, wanted: Representation, request: Request, code: int = 200
+) -> Reply:
     """An object in the representation the client asked for."""
     if wanted.as_ == "Table":
         include = request.param("includeObject", "Metadata")
@@ -81,7 +83,12 @@ def _list_options(request: Request, *, watch: bool) -> None:
     initial = "sendInitialEvents" in request.query
     if watch:
         if match and not initial:
-            found.append(forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+            found.append(
+                forbidden_field(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                )
+            )
         if initial and match != "NotOlderThan":
             text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
             found.append(forbidden_field("resourceVersionMatch", text))
@@ -89,13 +96,23 @@ def _list_options(request: Request, *, watch: bool) -> None:
                 found.append(not_supported("resourceVersionMatch", match, ["NotOlderThan"]))
     else:
         if match and not revision:
-            found.append(forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+            found.append(
+                forbidden_field(
+                    "resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"
+                )
+            )
         if request.param("continue") and match:
-            found.append(forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"))
+            found.append(
+                forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided")
+            )
         if match and match not in ("Exact", "NotOlderThan"):
             found.append(not_supported("resourceVersionMatch", match, ["Exact", "NotOlderThan", ""]))
         if match == "Exact" and revision == "0":
-            found.append(forbidden_field("resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+            found.append(
+                forbidden_field(
+                    "resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+                )
+            )
         if initial:
             found.append(forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
     if found:
@@ -145,7 +162,9 @@ def list_objects(cluster: Cluster, request: Request, resource: Resource, target:
     return list_reply(resource, found, metadata, wanted, request)
 
 
-def list_reply(resource: Resource, found: list[Stored], metadata: Obj, wanted: Representation, request: Request) -> Reply:
+def list_reply(
+    resource: Resource, found: list[Stored], metadata: Obj, wanted: Representation, request: Request
+) -> Reply:
     """A list in the representation the client asked for."""
     if wanted.as_ == "Table":
         table = tables.table(resource, found, request.param("includeObject", "Metadata"), wanted.version)
@@ -153,7 +172,9 @@ def list_reply(resource: Resource, found: list[Stored], metadata: Obj, wanted: R
         return Reply(200, orjson.dumps(table))
     if wanted.as_ == "PartialObjectMetadataList":
         made = {
-            "kind": "PartialObjectMetadataList", "apiVersion": f"meta.k8s.io/{wanted.version}", "metadata": metadata,
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": f"meta.k8s.io/{wanted.version}",
+            "metadata": metadata,
             "items": [{"metadata": s.data["metadata"]} for s in found],
         }
         return Reply(200, orjson.dumps(made))
@@ -175,7 +196,9 @@ def _revision(text: str) -> int:
     if not text:
         return 0
     if not text.isdigit():
-        raise bad_request(f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+        raise bad_request(
+            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        )
     return int(text)
 
 
@@ -214,13 +237,22 @@ def watch(cluster: Cluster, request: Request, resource: Resource, target: Target
     revision = int(text or 0)
     initial = request.flag("sendInitialEvents")
     skip_initial = "sendInitialEvents" in request.query and not initial
-    start: int | None = None if (initial or revision == 0) and not skip_initial else (revision or cluster.store.revision)
+    start: int | None = (
+        None if (initial or revision == 0) and not skip_initial else (revision or cluster.store.revision)
+    )
     bookmarks = request.flag("allowWatchBookmarks")
     seconds = _integer(request.param("timeoutSeconds")) or DEFAULT_WATCH_SECONDS * (1 + random.random())  # noqa: S311
     encoder = _EventEncoder(resource, wanted, request.param("includeObject", "Metadata"))
     opened = Watch(
-        cluster.registry.collection(resource), chosen, encoder.encode, encoder.bookmark, lambda: cluster.store.revision,
-        start, bookmarks, initial and bookmarks, float(seconds),
+        cluster.registry.collection(resource),
+        chosen,
+        encoder.encode,
+        encoder.bookmark,
+        lambda: cluster.store.revision,
+        start,
+        bookmarks,
+        initial and bookmarks,
+        float(seconds),
     )
     return Streaming(opened.stream())
 
@@ -248,10 +280,25 @@ class _EventEncoder:
         if initial_end:
             metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
         if self._wanted.as_ == "Table":
-            row = {"cells": [], "object": {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}}
-            made: Obj = {"kind": "Table", "apiVersion": f"meta.k8s.io/{self._wanted.version}", "metadata": metadata, "columnDefinitions": None, "rows": [row]}
+            row = {
+                "cells": [],
+                "object": {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata},
+            }
+            made: Obj = {
+                "kind": "Table",
+                "apiVersion": f"meta.k8s.io/{self._wanted.version}",
+                "metadata": metadata,
+                "columnDefinitions": None,
+                "rows": [row],
+            }
             return orjson.dumps(made)
         if self._wanted.as_:
-            made = {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{self._wanted.version}", "metadata": metadata}
+            made = {
+                "kind": "PartialObjectMetadata",
+                "apiVersion": f"meta.k8s.io/{self._wanted.version}",
+                "metadata": metadata,
+            }
             return orjson.dumps(made)
-        return orjson.dumps({"kind": self._resource.kind, "apiVersion": self._resource.api_version, "metadata": metadata})
+        return orjson.dumps(
+            {"kind": self._resource.kind, "apiVersion": self._resource.api_version, "metadata": metadata}
+        )

@@ -126,19 +126,29 @@ class Registry:
 
     def _builtin(self, group: str, version: str, row: kinds.Kind, names: dict[tuple[str, str, str], str]) -> Resource:
         path = f"{group}/{version}/{row.plural}"
-        verbs = kinds.ALL_VERBS
+        verbs: tuple[str, ...] = kinds.ALL_VERBS
         if "o" in row.flags:
             verbs = ("create",)
         elif row.kind == "Namespace":
             verbs = tuple(v for v in verbs if v != "deletecollection")
         to_version, from_version = conversion.CONVERSIONS.get(path, (None, None))
         return Resource(
-            group=group, version=version, kind=row.kind, plural=row.plural, singular=row.kind.lower(),
-            namespaced="c" not in row.flags, schema=definition(names[group, version, row.kind]),
-            key=kinds.SHARED_STORAGE.get(path, f"{group}/{row.plural}"), short_names=row.short,
-            categories=row.categories, verbs=verbs, subresources=_subresources(row),
-            has_generation="g" in row.flags, returns_deleted="r" in row.flags,
-            to_version=to_version, from_version=from_version,
+            group=group,
+            version=version,
+            kind=row.kind,
+            plural=row.plural,
+            singular=row.kind.lower(),
+            namespaced="c" not in row.flags,
+            schema=definition(names[group, version, row.kind]),
+            key=kinds.SHARED_STORAGE.get(path, f"{group}/{row.plural}"),
+            short_names=row.short,
+            categories=row.categories,
+            verbs=verbs,
+            subresources=_subresources(row),
+            has_generation="g" in row.flags,
+            returns_deleted="r" in row.flags,
+            to_version=to_version,
+            from_version=from_version,
         )
 
     def add(self, resource: Resource) -> None:

@@ -184,6 +184,6 @@ def wants_aggregated_discovery(header: str) -> str | None:
 
 
 def system_metadata(obj: Obj) -> dict[str, Any]:
-    """metadata of an object, made if absent."""
+    """Metadata of an object, made if absent."""
     metadata: dict[str, Any] = obj.setdefault("metadata", {})
     return metadata

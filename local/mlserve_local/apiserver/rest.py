@@ -88,8 +88,14 @@ def _writer(resource: Resource, options: WriteOptions) -> Writer:
     return Writer(resource.schema, resource.api_version, options.manager, options.subresource)
 
 
-def create(cluster: Cluster, resource: Resource, obj: Obj, namespace: str, options: WriteOptions,
-           managed: managed_fields.Managed | None = None) -> Stored:
+def create(
+    cluster: Cluster,
+    resource: Resource,
+    obj: Obj,
+    namespace: str,
+    options: WriteOptions,
+    managed: managed_fields.Managed | None = None,
+) -> Stored:
     """Store a decoded object under a name that is not taken. ``managed`` is given by an apply that creates."""
     metadata = obj["metadata"]
     if resource.namespaced:
@@ -128,8 +134,9 @@ def create(cluster: Cluster, resource: Resource, obj: Obj, namespace: str, optio
     return cluster.commit(resource, obj, None, dry_run=options.dry_run)
 
 
-def _track(resource: Resource, live: Obj | None, obj: Obj, options: WriteOptions,
-           managed: managed_fields.Managed | None) -> None:
+def _track(
+    resource: Resource, live: Obj | None, obj: Obj, options: WriteOptions, managed: managed_fields.Managed | None
+) -> None:
     if managed is not None:
         obj["metadata"]["managedFields"] = managed_fields.encode(managed)
         if not obj["metadata"]["managedFields"]:
@@ -159,14 +166,27 @@ def _errors(resource: Resource, obj: Obj, old: Obj | None, status_only: bool = F
     return found
 
 
-def update(cluster: Cluster, resource: Resource, live: Stored, obj: Obj, options: WriteOptions,
-           managed: managed_fields.Managed | None = None) -> Stored:
+def update(
+    cluster: Cluster,
+    resource: Resource,
+    live: Stored,
+    obj: Obj,
+    options: WriteOptions,
+    managed: managed_fields.Managed | None = None,
+) -> Stored:
     """Replace ``live`` by a decoded object. An object that does not change keeps its resourceVersion."""
     old = live.data
     metadata = obj["metadata"]
     _check_preconditions(cluster, resource, live, metadata)
     metadata["name"], metadata["uid"] = live.name, live.uid
-    for key in ("namespace", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName"):
+    for key in (
+        "namespace",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
+    ):
         if key in old["metadata"]:
             metadata[key] = old["metadata"][key]
         else:
@@ -201,7 +221,9 @@ def _check_preconditions(cluster: Cluster, resource: Resource, live: Stored, met
         group = f"{resource.group}/" if resource.group else ""
         key = f"/registry/{group}{resource.plural}/{live.namespace}/{live.name}".replace("//", "/")
         raise conflict(
-            resource.plural, resource.group, live.name,
+            resource.plural,
+            resource.group,
+            live.name,
             f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
             f"Precondition failed: UID in precondition: {uid}, UID in object meta: {live.uid}",
         )

@@ -90,8 +90,12 @@ def _decide(cluster: Cluster, user: User, spec: Obj) -> Obj:
     else:
         wanted = spec.get("resourceAttributes") or {}
         ask = Ask(
-            wanted.get("verb", ""), wanted.get("group", ""), wanted.get("resource", ""), wanted.get("subresource", ""),
-            wanted.get("namespace", ""), wanted.get("name", ""),
+            wanted.get("verb", ""),
+            wanted.get("group", ""),
+            wanted.get("resource", ""),
+            wanted.get("subresource", ""),
+            wanted.get("namespace", ""),
+            wanted.get("name", ""),
         )
     why = cluster.authorizer.decide(user, ask)
     if why is None:

@@ -150,14 +150,19 @@ def _compile(source: dict[str, Any]) -> Schema:
     annotated = any(key.startswith("x-kubernetes-") for key in source)
     if not annotated and "description" not in source:
         return target
-    return _Reference(target, source) if annotated else target
+    return _annotated(target, source) if annotated else target
 
 
-def _Reference(target: Schema, source: dict[str, Any]) -> Schema:
+def _annotated(target: Schema, source: dict[str, Any]) -> Schema:
     """A reference that changes how its target merges (``x-kubernetes-patch-strategy: retainKeys`` and the like)."""
     copy = Schema(
-        name=target.name, type=target.type or "object", special=target.special, required=target.required,
-        properties=target.properties, values=target.values, description=source.get("description", ""),
+        name=target.name,
+        type=target.type or "object",
+        special=target.special,
+        required=target.required,
+        properties=target.properties,
+        values=target.values,
+        description=source.get("description", ""),
         atomic_map=target.atomic_map or source.get("x-kubernetes-map-type") == "atomic",
         preserve_unknown=target.preserve_unknown,
     )

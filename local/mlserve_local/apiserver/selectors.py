@@ -79,7 +79,7 @@ def _requirement(term: str) -> Requirement:
         return Requirement(key, kind, frozenset([value]))
     if match := _EXISTS.match(term):
         return Requirement(match[2], "!" if match[1] else "exists", frozenset())
-    raise bad_request(f"unable to parse requirement: couldn't parse the selector string \"{term}\"")
+    raise bad_request(f'unable to parse requirement: couldn\'t parse the selector string "{term}"')
 
 
 def parse_label_selector(text: str) -> LabelSelector:
@@ -89,10 +89,12 @@ def parse_label_selector(text: str) -> LabelSelector:
     requirements = tuple(_requirement(term) for term in _split_terms(text))
     for requirement in requirements:
         if not LABEL_KEY.match(requirement.key):
-            raise bad_request(f'unable to parse requirement: key: Invalid value: "{requirement.key}": name part must consist '
-                              "of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-                              "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-                              "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')")
+            raise bad_request(
+                f'unable to parse requirement: key: Invalid value: "{requirement.key}": name part must consist '
+                "of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+                "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+                "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+            )
     return LabelSelector(requirements)
 
 
@@ -169,7 +171,9 @@ def parse_field_terms(text: str) -> list[tuple[str, bool, str]]:
     return found
 
 
-def build_field_selector(text: str, getters: Mapping[str, FieldGetter], unsupported: Callable[[str], str]) -> FieldSelector:
+def build_field_selector(
+    text: str, getters: Mapping[str, FieldGetter], unsupported: Callable[[str], str]
+) -> FieldSelector:
     """Bind the terms to a kind's selectable fields; ``unsupported`` words the 400 for any other field."""
     terms, name, namespace = [], None, None
     for field, equal, value in parse_field_terms(text):

@@ -9,7 +9,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import uvicorn
 import yaml
@@ -46,7 +46,7 @@ class ApiServer:
         self._uvicorn: uvicorn.Server | None = None
         self._tasks: list[asyncio.Task[Any]] = []
 
-    async def __aenter__(self) -> ApiServer:
+    async def __aenter__(self) -> Self:
         settings = self.settings
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,8 +57,17 @@ class ApiServer:
         janitor.start()
         self._app = ApiServerApp(self.cluster)
         config = uvicorn.Config(
-            self._app, log_config=None, access_log=False, lifespan="off", http=KubernetesProtocol, ws="websockets-sansio",
-            server_header=False, timeout_keep_alive=120, timeout_graceful_shutdown=3, backlog=2048, ws_max_size=64 * 1024 * 1024,
+            self._app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            http=KubernetesProtocol,
+            ws="websockets-sansio",
+            server_header=False,
+            timeout_keep_alive=120,
+            timeout_graceful_shutdown=3,
+            backlog=2048,
+            ws_max_size=64 * 1024 * 1024,
         )
         self._uvicorn = uvicorn.Server(config)
         self._tasks = [
@@ -78,7 +87,9 @@ class ApiServer:
         for task in done:
             task.result()
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._app is not None:
             self._app.stopping.set()
         if self._uvicorn is not None:
@@ -99,7 +110,9 @@ class ApiServer:
 def kubeconfig(url: str, name: str = "mlserve-local", token: str = "") -> str:
     """A kubeconfig for a server, as YAML; with a token it is that ServiceAccount's."""
     made = {
-        "apiVersion": "v1", "kind": "Config", "current-context": name,
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
         "clusters": [{"name": name, "cluster": {"server": url}}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}}],
         "users": [{"name": name, "user": {"token": token} if token else {}}],

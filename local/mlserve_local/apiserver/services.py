@@ -103,5 +103,7 @@ def _node_ports(pool: AddressPool, spec: Obj, before: Any) -> None:
     for port in spec.get("ports") or ():
         if port.get("nodePort"):
             continue
-        port["nodePort"] = known.get((port.get("name"), port.get("port"), port.get("protocol"))) or pool.next_port(chosen)
+        port["nodePort"] = known.get((port.get("name"), port.get("port"), port.get("protocol"))) or pool.next_port(
+            chosen
+        )
         chosen.add(port["nodePort"])

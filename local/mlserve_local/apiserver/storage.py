@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -131,17 +131,17 @@ class Collection:
         self.closed = True
         self.wake()
 
-    async def wait(self, sequence: int, timeout: float) -> bool:
-        """Wait until there is an event from ``sequence`` on; False after ``timeout`` seconds."""
+    async def wait(self, sequence: int, seconds: float) -> bool:
+        """Wait until there is an event from ``sequence`` on; False after ``seconds``."""
         if self.next_sequence > sequence or self.closed:
             return True
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
+            await asyncio.wait_for(self._changed.wait(), seconds)
         except TimeoutError:
             return False
         return True
 
-    def since(self, sequence: int) -> list[Event] | None:
+    def since(self, sequence: int) -> Sequence[Event] | None:
         """Events from ``sequence`` on; None if some of them are already gone."""
         missing = self.next_sequence - sequence
         if missing > len(self.history):
@@ -159,7 +159,7 @@ class Collection:
             sequence -= 1
         return sequence
 
-    def snapshot(self, revision: int, namespace: str | None) -> list[Stored] | None:
+    def snapshot(self, revision: int, namespace: str | None) -> Sequence[Stored] | None:
         """The objects as they were at ``revision``: the present with later changes undone. None if unknown."""
         if revision < self.floor:
             return None

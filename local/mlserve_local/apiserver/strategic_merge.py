@@ -20,7 +20,8 @@ def strategic_merge(target: Obj, patch: Obj, schema: Schema | None) -> Obj:
     """A merged copy of ``target``."""
     directive = patch.get("$patch")
     if directive == "replace":
-        return _clean({k: v for k, v in patch.items() if k != "$patch"})
+        replaced: Obj = _clean({k: v for k, v in patch.items() if k != "$patch"})
+        return replaced
     if directive == "delete":
         return {}
     if directive not in (None, "merge"):
@@ -73,7 +74,8 @@ def _merge_list(present: list[Any], patch: list[Any], schema: Schema, order: Any
     """Merge a list of objects by key."""
     key = schema.patch_merge_key
     if any(isinstance(e, dict) and e.get("$patch") == "replace" for e in patch):
-        return _clean([e for e in patch if "$patch" not in e])
+        replaced: list[Any] = _clean([e for e in patch if "$patch" not in e])
+        return replaced
     merged: dict[Any, Any] = {e.get(key): e for e in present}
     touched: list[Any] = []
     for element in patch:

@@ -2,85 +2,146 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from mlserve_local.apiserver import admission, crd_rules, defaults, kind_rules, pod_rules, prepare, services
+from mlserve_local.apiserver import (
+    admission,
+    crd_rules,
+    defaults,
+    kind_rules,
+    pod_defaults,
+    pod_rules,
+    prepare,
+    services,
+)
 from mlserve_local.apiserver.strategy import Strategy
 
-_TEMPLATE: Final = {"spec": {"template": {"metadata": {}, "spec": {}}}}
+_TEMPLATE: Final[dict[str, Any]] = {"spec": {"template": {"metadata": {}, "spec": {}}}}
 
 STRATEGIES: Final[dict[str, Strategy]] = {
     "/configmaps": Strategy(validate=kind_rules.config_map, validate_update=kind_rules.config_map_update),
     "/endpoints": Strategy(default=defaults.endpoints, create_on_update=True, warn=kind_rules.endpoints_warning),
     "/events": Strategy(
-        default=defaults.event, validate=kind_rules.event, validate_update=kind_rules.event_update, create_on_update=True,
+        default=defaults.event,
+        validate=kind_rules.event,
+        validate_update=kind_rules.event_update,
+        create_on_update=True,
         skeleton={"involvedObject": {}, "source": {}},
     ),
     "events.k8s.io/v1/events": Strategy(
-        default=defaults.event, validate=kind_rules.new_event, validate_update=kind_rules.event_update, create_on_update=True,
+        default=defaults.event,
+        validate=kind_rules.new_event,
+        validate_update=kind_rules.event_update,
+        create_on_update=True,
         skeleton={"involvedObject": {}, "source": {}},
     ),
     "/limitranges": Strategy(create_on_update=True),
-    "/namespaces": Strategy(default=defaults.namespace, prepare_create=prepare.namespace, prepare_update=prepare.namespace_update),
-    "/nodes": Strategy(default=defaults.node, admit=admission.node, validate=kind_rules.node,
-                       skeleton={"status": {"daemonEndpoints": {"kubeletEndpoint": {}}, "nodeInfo": {}}}),
+    "/namespaces": Strategy(
+        default=defaults.namespace, prepare_create=prepare.namespace, prepare_update=prepare.namespace_update
+    ),
+    "/nodes": Strategy(
+        default=defaults.node,
+        admit=admission.node,
+        validate=kind_rules.node,
+        skeleton={"status": {"daemonEndpoints": {"kubeletEndpoint": {}}, "nodeInfo": {}}},
+    ),
     "/persistentvolumeclaims": Strategy(default=defaults.volume_claim, skeleton={"spec": {"resources": {}}}),
     "/persistentvolumes": Strategy(default=defaults.volume),
     "/pods": Strategy(
-        default=defaults.pod, admit=admission.pod, prepare_create=admission.prepare_pod, prepare_update=prepare.pod_update,
-        validate=pod_rules.pod, validate_update=pod_rules.pod_update,
+        default=pod_defaults.pod,
+        admit=admission.pod,
+        prepare_create=admission.prepare_pod,
+        prepare_update=prepare.pod_update,
+        validate=pod_rules.pod,
+        validate_update=pod_rules.pod_update,
     ),
-    "/podtemplates": Strategy(default=defaults.template, skeleton={"template": {"metadata": {}, "spec": {}}}),
+    "/podtemplates": Strategy(default=pod_defaults.template, skeleton={"template": {"metadata": {}, "spec": {}}}),
     "/replicationcontrollers": Strategy(default=defaults.replication_controller, prepare_create=prepare.workload),
     "/resourcequotas": Strategy(default=defaults.quota),
-    "/secrets": Strategy(
-        default=defaults.secret, validate=kind_rules.secret, validate_update=kind_rules.secret_update
-    ),
+    "/secrets": Strategy(default=defaults.secret, validate=kind_rules.secret, validate_update=kind_rules.secret_update),
     "/services": Strategy(
-        default=defaults.service, admit=services.admit, prepare_create=prepare.service, validate=kind_rules.service,
-        validate_update=kind_rules.service_update, create_on_update=True, skeleton={"status": {"loadBalancer": {}}},
+        default=defaults.service,
+        admit=services.admit,
+        prepare_create=prepare.service,
+        validate=kind_rules.service,
+        validate_update=kind_rules.service_update,
+        create_on_update=True,
+        skeleton={"status": {"loadBalancer": {}}},
     ),
     "apps/daemonsets": Strategy(
-        default=defaults.daemon_set, prepare_create=prepare.workload, validate=pod_rules.workload,
-        validate_update=pod_rules.workload_update, skeleton={"spec": {**_TEMPLATE["spec"], "updateStrategy": {}}},
+        default=defaults.daemon_set,
+        prepare_create=prepare.workload,
+        validate=pod_rules.workload,
+        validate_update=pod_rules.workload_update,
+        skeleton={"spec": {**_TEMPLATE["spec"], "updateStrategy": {}}},
     ),
     "apps/deployments": Strategy(
-        default=defaults.deployment, prepare_create=prepare.workload, validate=pod_rules.workload,
-        validate_update=pod_rules.workload_update, skeleton={"spec": {**_TEMPLATE["spec"], "strategy": {}}},
+        default=defaults.deployment,
+        prepare_create=prepare.workload,
+        validate=pod_rules.workload,
+        validate_update=pod_rules.workload_update,
+        skeleton={"spec": {**_TEMPLATE["spec"], "strategy": {}}},
     ),
     "apps/replicasets": Strategy(
-        default=defaults.replica_set, prepare_create=prepare.workload, validate=pod_rules.workload,
-        validate_update=pod_rules.workload_update, skeleton=_TEMPLATE,
+        default=defaults.replica_set,
+        prepare_create=prepare.workload,
+        validate=pod_rules.workload,
+        validate_update=pod_rules.workload_update,
+        skeleton=_TEMPLATE,
     ),
     "apps/statefulsets": Strategy(
-        default=defaults.stateful_set, prepare_create=prepare.workload, validate=pod_rules.workload,
-        validate_update=pod_rules.workload_update, skeleton={"spec": {**_TEMPLATE["spec"], "updateStrategy": {}}},
+        default=defaults.stateful_set,
+        prepare_create=prepare.workload,
+        validate=pod_rules.workload,
+        validate_update=pod_rules.workload_update,
+        skeleton={"spec": {**_TEMPLATE["spec"], "updateStrategy": {}}},
     ),
     "autoscaling/horizontalpodautoscalers": Strategy(
-        default=defaults.autoscaler, prepare_create=prepare.workload, validate=kind_rules.autoscaler,
+        default=defaults.autoscaler,
+        prepare_create=prepare.workload,
+        validate=kind_rules.autoscaler,
         skeleton={"spec": {"scaleTargetRef": {}}},
     ),
     "batch/cronjobs": Strategy(
-        default=defaults.cron_job, prepare_create=prepare.workload,
+        default=defaults.cron_job,
+        prepare_create=prepare.workload,
         skeleton={"spec": {"jobTemplate": {"metadata": {}, "spec": {"template": {"metadata": {}, "spec": {}}}}}},
     ),
     "batch/jobs": Strategy(
-        default=defaults.job, prepare_create=prepare.job, validate=pod_rules.job, validate_update=pod_rules.job_update, skeleton=_TEMPLATE
+        default=defaults.job,
+        prepare_create=prepare.job,
+        validate=pod_rules.job,
+        validate_update=pod_rules.job_update,
+        skeleton=_TEMPLATE,
     ),
     "policy/poddisruptionbudgets": Strategy(
         default=defaults.disruption_budget, prepare_create=prepare.workload, validate=kind_rules.disruption_budget
     ),
-    "networking.k8s.io/networkpolicies": Strategy(default=defaults.network_policy, skeleton={"spec": {"podSelector": {}}}),
+    "networking.k8s.io/networkpolicies": Strategy(
+        default=defaults.network_policy, skeleton={"spec": {"podSelector": {}}}
+    ),
     "networking.k8s.io/ingresses": Strategy(default=defaults.ingress, skeleton={"status": {"loadBalancer": {}}}),
-    "rbac.authorization.k8s.io/roles": Strategy(default=defaults.role, admit=admission.role_escalation, create_on_update=True),
-    "rbac.authorization.k8s.io/clusterroles": Strategy(default=defaults.role, admit=admission.role_escalation, create_on_update=True),
+    "rbac.authorization.k8s.io/roles": Strategy(
+        default=defaults.role, admit=admission.role_escalation, create_on_update=True
+    ),
+    "rbac.authorization.k8s.io/clusterroles": Strategy(
+        default=defaults.role, admit=admission.role_escalation, create_on_update=True
+    ),
     "rbac.authorization.k8s.io/rolebindings": Strategy(
-        default=defaults.role_binding, admit=admission.binding_escalation, validate=kind_rules.role_binding,
-        validate_update=kind_rules.role_binding_update, create_on_update=True, skeleton={"roleRef": {}},
+        default=defaults.role_binding,
+        admit=admission.binding_escalation,
+        validate=kind_rules.role_binding,
+        validate_update=kind_rules.role_binding_update,
+        create_on_update=True,
+        skeleton={"roleRef": {}},
     ),
     "rbac.authorization.k8s.io/clusterrolebindings": Strategy(
-        default=defaults.role_binding, admit=admission.binding_escalation, validate=kind_rules.role_binding,
-        validate_update=kind_rules.role_binding_update, create_on_update=True, skeleton={"roleRef": {}},
+        default=defaults.role_binding,
+        admit=admission.binding_escalation,
+        validate=kind_rules.role_binding,
+        validate_update=kind_rules.role_binding_update,
+        create_on_update=True,
+        skeleton={"roleRef": {}},
     ),
     "coordination.k8s.io/leases": Strategy(validate=kind_rules.lease, create_on_update=True),
     "discovery.k8s.io/endpointslices": Strategy(default=defaults.endpoint_slice, validate=kind_rules.endpoint_slice),
@@ -89,8 +150,10 @@ STRATEGIES: Final[dict[str, Strategy]] = {
     "admissionregistration.k8s.io/validatingwebhookconfigurations": Strategy(default=defaults.validating_webhooks),
     "admissionregistration.k8s.io/mutatingwebhookconfigurations": Strategy(default=defaults.mutating_webhooks),
     "apiextensions.k8s.io/customresourcedefinitions": Strategy(
-        default=defaults.custom_resource_definition, prepare_create=prepare.custom_resource_definition,
-        validate=crd_rules.definition, validate_update=crd_rules.definition_update,
+        default=defaults.custom_resource_definition,
+        prepare_create=prepare.custom_resource_definition,
+        validate=crd_rules.definition,
+        validate_update=crd_rules.definition_update,
         skeleton={"spec": {"names": {}}, "status": {"acceptedNames": {}}},
     ),
 }

@@ -34,7 +34,7 @@ def type_name(value: Any) -> str:
         return "integer"
     if isinstance(value, float):
         return "number"
-    return {str: "string", dict: "object", list: "array"}.get(type(value), "unknown")
+    return "string" if isinstance(value, str) else "object" if isinstance(value, dict) else "array"
 
 
 def _go_format(value: Any) -> str:
@@ -69,7 +69,9 @@ FORMATS: Final[dict[str, Callable[[str], bool]]] = {
     "byte": _parses(lambda t: base64.b64decode(t, validate=True)),
     "email": lambda t: re.fullmatch(r"[^@\s]+@[^@\s]+", t) is not None,
     "hostname": lambda t: re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?", t) is not None,
-    "duration": lambda t: re.fullmatch(r"[+-]?(\d+(\.\d+)?\s*(ns|us|µs|ms|s|m|h|d|w|hr|min|sec)[a-z]*\s*)+", t) is not None,
+    "duration": lambda t: (
+        re.fullmatch(r"[+-]?(\d+(\.\d+)?\s*(ns|us|µs|ms|s|m|h|d|w|hr|min|sec)[a-z]*\s*)+", t) is not None
+    ),
     "mac": lambda t: re.fullmatch(r"([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}", t) is not None,
 }
 
@@ -112,7 +114,11 @@ class Validator:
             return True
         if schema.format and got not in ("string", "array"):
             wanted, got = schema.format, _go_format(value)
-        text = f'{path} in body must be of type {wanted}: "{got}"' if path else f'in body must be of type {wanted}: "{got}"'
+        text = (
+            f'{path} in body must be of type {wanted}: "{got}"'
+            if path
+            else f'in body must be of type {wanted}: "{got}"'
+        )
         self._add(FieldError("TypeInvalid", path, got, text))
         if schema.type == "integer" and isinstance(value, float):
             self._integer_format(value, schema, path)
@@ -224,7 +230,7 @@ class Validator:
                 self.errors += [e for r in results for e in r]
                 self._say(path, _shown(value), "must validate all the schemas (allOf)")
             elif name == "anyOf" and not passing:
-                self.errors += min(results, key=len)
+                self.errors += sorted(results, key=len)[0]
                 self._say(path, _shown(value), "must validate at least one schema (anyOf)")
             elif name == "oneOf" and passing != 1:
                 found = "Found none valid" if not passing else f"Found {passing} valid alternatives"
@@ -277,8 +283,12 @@ def schema_without_system(schema: Schema) -> Schema:
     if not schema.required & system:
         return schema
     return Schema(
-        raw=schema.raw, type=schema.type, properties=schema.properties, values=schema.values,
-        required=schema.required - system, preserve_unknown=schema.preserve_unknown,
+        raw=schema.raw,
+        type=schema.type,
+        properties=schema.properties,
+        values=schema.values,
+        required=schema.required - system,
+        preserve_unknown=schema.preserve_unknown,
     )
 
 

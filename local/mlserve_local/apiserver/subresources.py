@@ -88,8 +88,11 @@ def _scale_of(resource: Resource, stored: Stored) -> Obj:
         status["selector"] = text
     count = _at(stored.data, wished)
     return {
-        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {k: metadata[k] for k in keys if k in metadata},
-        "spec": {"replicas": count} if count else {}, "status": status,
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {k: metadata[k] for k in keys if k in metadata},
+        "spec": {"replicas": count} if count else {},
+        "status": status,
     }
 
 
@@ -127,8 +130,14 @@ def scale(cluster: Cluster, request: Request, resource: Resource, target: Target
             owned = {f"f:{key}": owned}
         managed = managed_fields.take_path(managed, owned, resource.api_version, options.manager)
     obj["metadata"].pop("resourceVersion", None)
-    updated = rest.update(cluster, resource, stored, obj, rest.WriteOptions(
-        options.manager, "", options.dry_run, options.user, options.warnings), managed)
+    updated = rest.update(
+        cluster,
+        resource,
+        stored,
+        obj,
+        rest.WriteOptions(options.manager, "", options.dry_run, options.user, options.warnings),
+        managed,
+    )
     return Reply(200, orjson.dumps(_scale_of(resource, updated)))
 
 
@@ -140,11 +149,17 @@ def binding(cluster: Cluster, request: Request, resource: Resource, target: Targ
     node = (body.get("target") or {}).get("name")
     kind = (body.get("target") or {}).get("kind", "Node")
     if not node or kind not in ("", "Node"):
-        error = invalid_value("target.kind", kind, "must be empty or 'Node'") if node else invalid_value("target.name", "", "Required value")
+        error = (
+            invalid_value("target.kind", kind, "must be empty or 'Node'")
+            if node
+            else invalid_value("target.name", "", "Required value")
+        )
         raise invalid("Binding", "", target.name, [error])
     taken = stored.data["spec"].get("nodeName")
     if stored.data["metadata"].get("deletionTimestamp"):
-        raise conflict("pods/binding", "", target.name, f"pod {target.name} is being deleted, cannot be assigned to a host")
+        raise conflict(
+            "pods/binding", "", target.name, f"pod {target.name} is being deleted, cannot be assigned to a host"
+        )
     if taken:
         raise conflict("pods/binding", "", target.name, f'pod {target.name} is already assigned to node "{taken}"')
     obj = copy.deepcopy(stored.data)
@@ -188,18 +203,35 @@ def _spend_budget(cluster: Cluster, pod: Stored, dry_run: bool) -> None:
     budgets = cluster.registry.builtin("poddisruptionbudgets", "policy")
     labels = pod.data["metadata"].get("labels")
     matching = [
-        b for b in cluster.registry.collection(budgets).list(pod.namespace)
-        if b.data["spec"].get("selector") is not None and from_label_selector(b.data["spec"]["selector"]).matches(labels)
+        b
+        for b in cluster.registry.collection(budgets).list(pod.namespace)
+        if b.data["spec"].get("selector") is not None
+        and from_label_selector(b.data["spec"]["selector"]).matches(labels)
     ]
     if len(matching) > 1:
-        raise StatusError(500, "InternalError", "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.", {})
+        raise StatusError(
+            500,
+            "InternalError",
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+            {},
+        )
     for budget in matching:
         status = budget.data.get("status", {})
         if status.get("observedGeneration", 0) < budget.data["metadata"].get("generation", 0):
-            raise StatusError(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.", {
-                "causes": [{"reason": "DisruptionBudget", "message": f"The disruption budget {budget.name} is still being processed by the server."}],
-                "retryAfterSeconds": 10,
-            })
+            raise StatusError(
+                429,
+                "TooManyRequests",
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+                {
+                    "causes": [
+                        {
+                            "reason": "DisruptionBudget",
+                            "message": f"The disruption budget {budget.name} is still being processed by the server.",
+                        }
+                    ],
+                    "retryAfterSeconds": 10,
+                },
+            )
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod.data["status"].get("conditions", []))
         if not ready and status.get("currentHealthy", 0) >= status.get("desiredHealthy", 0) > 0:
             continue
@@ -224,7 +256,9 @@ def token(cluster: Cluster, request: Request, resource: Resource, target: Target
     issued = cluster.tokens.issue(stored.namespace, stored.name, stored.uid, audiences, seconds)
     metadata = {"name": stored.name, "namespace": stored.namespace, "uid": stored.uid, "creationTimestamp": times.now()}
     made = {
-        "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": metadata,
+        "kind": "TokenRequest",
+        "apiVersion": "authentication.k8s.io/v1",
+        "metadata": metadata,
         "spec": {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": spec.get("boundObjectRef")},
         "status": {"token": issued, "expirationTimestamp": times.after(seconds)},
     }

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from mlserve_local.apiserver import times
 from mlserve_local.apiserver.errors import Obj
-from mlserve_local.apiserver.printers import PRINTERS, Column, Printer
+from mlserve_local.apiserver.printer import Column, Printer
+from mlserve_local.apiserver.printers import PRINTERS
 from mlserve_local.apiserver.registry import Resource
 from mlserve_local.apiserver.schema import OBJECT_META, definition
 from mlserve_local.apiserver.storage import Stored
@@ -20,7 +21,9 @@ from mlserve_local.apiserver.storage import Stored
 def partial(resource: Resource, stored: Stored, version: str = "v1") -> Obj:
     """Only the metadata of an object."""
     return {
-        "kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{version}", "metadata": resource.view(stored)["metadata"],
+        "kind": "PartialObjectMetadata",
+        "apiVersion": f"meta.k8s.io/{version}",
+        "metadata": resource.view(stored)["metadata"],
     }
 
 
@@ -37,7 +40,13 @@ def table(resource: Resource, found: list[Stored], include: str, version: str = 
             row["object"] = partial(resource, stored, version)
         rows.append(row)
     columns = [_definition(c) for c in printer.columns]
-    return {"kind": "Table", "apiVersion": f"meta.k8s.io/{version}", "metadata": {}, "columnDefinitions": columns, "rows": rows}
+    return {
+        "kind": "Table",
+        "apiVersion": f"meta.k8s.io/{version}",
+        "metadata": {},
+        "columnDefinitions": columns,
+        "rows": rows,
+    }
 
 
 def _definition(column: Column) -> Obj:
@@ -48,8 +57,11 @@ def _definition(column: Column) -> Obj:
     elif not description and column.name in ("Age", "Created At"):
         description = properties["creationTimestamp"].description
     return {
-        "name": column.name, "type": column.type, "format": "name" if column.name == "Name" else "",
-        "description": description, "priority": column.priority,
+        "name": column.name,
+        "type": column.type,
+        "format": "name" if column.name == "Name" else "",
+        "description": description,
+        "priority": column.priority,
     }
 
 

@@ -20,7 +20,7 @@ def after(seconds: float) -> str:
 
 def parse(text: str) -> datetime:
     """Read RFC 3339 of either precision; raises ValueError otherwise."""
-    value = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    value = datetime.fromisoformat(text)
     if value.tzinfo is None or "T" not in text:
         raise ValueError(f'parsing time "{text}": an RFC 3339 time such as 2026-01-02T03:04:05Z would work')
     return value

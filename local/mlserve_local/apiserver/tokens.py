@@ -48,7 +48,12 @@ class TokenIssuer:
         """A signed token for a ServiceAccount."""
         now = int(time.time())
         claims = {
-            "aud": audiences, "exp": now + seconds, "iat": now, "nbf": now, "iss": ISSUER, "jti": str(uuid.uuid4()),
+            "aud": audiences,
+            "exp": now + seconds,
+            "iat": now,
+            "nbf": now,
+            "iss": ISSUER,
+            "jti": str(uuid.uuid4()),
             "sub": f"system:serviceaccount:{namespace}:{name}",
             "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}, **(bound or {})},
         }

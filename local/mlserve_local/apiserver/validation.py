@@ -89,7 +89,9 @@ def qualified_name(value: str) -> list[str]:
             " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
         ]
     if slash:
-        found += ["prefix part must be non-empty"] if not prefix else [f"prefix part {t}" for t in dns_subdomain(prefix)]
+        found += (
+            ["prefix part must be non-empty"] if not prefix else [f"prefix part {t}" for t in dns_subdomain(prefix)]
+        )
     if not name:
         found.append("name part must be non-empty")
     elif len(name) > 63:
@@ -126,7 +128,11 @@ def _owners(metadata: Obj) -> list[FieldError]:
     references = metadata.get("ownerReferences", [])
     for reference in references:
         found += [
-            invalid_value(f"{field}.{key}", reference.get(key, ""), "must not be empty" if key != "apiVersion" else "version must not be empty")
+            invalid_value(
+                f"{field}.{key}",
+                reference.get(key, ""),
+                "must not be empty" if key != "apiVersion" else "version must not be empty",
+            )
             for key in ("apiVersion", "kind", "name", "uid")
             if not reference.get(key)
         ]
@@ -146,7 +152,9 @@ def _finalizers(values: Iterable[str]) -> list[FieldError]:
         field = f"metadata.finalizers[{index}]"
         found += [invalid_value(field, name, text) for text in qualified_name(name)]
         if "/" not in name and name not in _STANDARD_FINALIZERS:
-            found.append(invalid_value(field, name, "name is neither a standard finalizer name nor is it fully qualified"))
+            found.append(
+                invalid_value(field, name, "name is neither a standard finalizer name nor is it fully qualified")
+            )
     return found
 
 

@@ -90,7 +90,9 @@ def patch(cluster: Cluster, request: Request, resource: Resource, target: Target
         raise invalid_options("PatchOptions", [error])
     live = find(cluster, resource, target.namespace, target.name)
     patched = apply_patch(request, resource.full(live), media, resource)
-    return object_reply(resource, store_patched(cluster, request, resource, target, live, patched, options), wanted, request)
+    return object_reply(
+        resource, store_patched(cluster, request, resource, target, live, patched, options), wanted, request
+    )
 
 
 def apply_patch(request: Request, current: Obj, media: str, resource: Resource | None) -> Obj:
@@ -103,7 +105,9 @@ def apply_patch(request: Request, current: Obj, media: str, resource: Resource |
         patched = json_patch(current, body)
     elif not isinstance(body, dict):
         got = "array" if isinstance(body, list) else "value"
-        raise bad_request(f"error decoding patch: json: cannot unmarshal {got} into Go value of type map[string]interface {{}}")
+        raise bad_request(
+            f"error decoding patch: json: cannot unmarshal {got} into Go value of type map[string]interface {{}}"
+        )
     elif media == STRATEGIC and resource is not None:
         patched = strategic_merge(current, body, resource.schema)
     else:
@@ -114,7 +118,13 @@ def apply_patch(request: Request, current: Obj, media: str, resource: Resource |
 
 
 def store_patched(
-    cluster: Cluster, request: Request, resource: Resource, target: Target, live: Stored, patched: Obj, options: WriteOptions
+    cluster: Cluster,
+    request: Request,
+    resource: Resource,
+    target: Target,
+    live: Stored,
+    patched: Obj,
+    options: WriteOptions,
 ) -> Stored:
     """Decode the result of a patch and store it over ``live``."""
     problems = Problems()
@@ -155,5 +165,8 @@ def remove_collection(cluster: Cluster, request: Request, resource: Resource, ta
     found = [s for s in cluster.registry.collection(resource).list(chosen.namespace) if chosen.matches(s)]
     for stored in found:
         delete(cluster, resource, stored, options)
-    metadata = {"resourceVersion": str(cluster.store.revision), **({"continue": ""} if resource.custom is not None else {})}
+    metadata = {
+        "resourceVersion": str(cluster.store.revision),
+        **({"continue": ""} if resource.custom is not None else {}),
+    }
     return list_reply(resource, found, metadata, wanted, request)

@@ -36,10 +36,20 @@ class Server:
         self.kubeconfig = self.directory / "kubeconfig"
 
     def start(self, port: int = 0) -> None:
-        arguments = ["--port", str(port), "--data-dir", str(self.directory / "data"), "--kubeconfig-out", str(self.kubeconfig)]
+        arguments = [
+            "--port",
+            str(port),
+            "--data-dir",
+            str(self.directory / "data"),
+            "--kubeconfig-out",
+            str(self.kubeconfig),
+        ]
         with (self.directory / "server.log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlserve_local.apiserver", *arguments], stdout=subprocess.PIPE, stderr=log, text=True
+                [sys.executable, "-m", "mlserve_local.apiserver", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -70,8 +80,14 @@ class Server:
         """Run a client program; its output, both streams."""
         home = {"KUBECACHEDIR": str(self.directory / "cache"), "HELM_CACHE_HOME": str(self.directory / "helm")}
         done = subprocess.run(
-            command, env=self.environment(**home), input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=timeout, cwd=HERE,
+            command,
+            env=self.environment(**home),
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            cwd=HERE,
         )
         assert not check or done.returncode == 0, f"{command}: {done.stdout}"
         return done.stdout
@@ -110,6 +126,8 @@ def config_map(name: str, **data: str) -> dict[str, Any]:
 
 def model(name: str, **spec: Any) -> dict[str, Any]:
     return {
-        "apiVersion": "serving.example.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": name},
+        "apiVersion": "serving.example.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name},
         "spec": {"model": {"uri": "s3://models/a"}, **spec},
     }

@@ -94,7 +94,7 @@ async def test_asyncio_client(server: Server, namespace: str) -> None:
         assert events.items == []
 
 
-OPERATOR = '''
+OPERATOR = """
 import kopf
 
 @kopf.on.create("modeldeployments")
@@ -109,7 +109,7 @@ def scaled(new, patch, body, **_):
 @kopf.on.delete("modeldeployments")
 def deleted(**_):
     pass
-'''
+"""
 
 
 def _until(what: str, check: Any, seconds: float = 20) -> Any:
@@ -139,9 +139,14 @@ def test_kopf_operator(server: Server, namespace: str, client: httpx.Client, tmp
             merge = {"Content-Type": "application/merge-patch+json"}
             client.patch(f"{path}/m", json={"spec": {"replicas": 4}}, headers=merge).raise_for_status()
             _until("the update was handled", lambda: phase() == "Scaled4")
-            _until("an event was posted", lambda: [
-                e for e in client.get(f"/api/v1/namespaces/{namespace}/events").json()["items"] if e["reason"] == "Scaled"
-            ])
+            _until(
+                "an event was posted",
+                lambda: [
+                    e
+                    for e in client.get(f"/api/v1/namespaces/{namespace}/events").json()["items"]
+                    if e["reason"] == "Scaled"
+                ],
+            )
             assert client.get(f"{path}/m").json()["metadata"]["finalizers"]
             client.delete(f"{path}/m").raise_for_status()
             _until("the finalizer was taken off", lambda: client.get(f"{path}/m").status_code == 404)

@@ -29,7 +29,9 @@ def test_no_acknowledged_write_is_lost(crashing: Server) -> None:
         acknowledged: dict[str, str] = {}
         stop = threading.Event()
 
-        def write(number: int = round_number, into: dict[str, str] = acknowledged, ended: threading.Event = stop) -> None:
+        def write(
+            number: int = round_number, into: dict[str, str] = acknowledged, ended: threading.Event = stop
+        ) -> None:
             with crashing.client() as client:
                 count = 0
                 while not ended.is_set():
@@ -84,7 +86,8 @@ def test_tokens_survive_a_restart(crashing: Server) -> None:
     crashing.start()
     with crashing.client() as client:
         answer = client.post(
-            "/apis/authentication.k8s.io/v1/selfsubjectreviews", headers={"Authorization": f"Bearer {token}"},
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            headers={"Authorization": f"Bearer {token}"},
             json={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
         )
     assert answer.json()["status"]["userInfo"]["username"] == "system:serviceaccount:default:default"

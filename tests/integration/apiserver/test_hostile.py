@@ -84,7 +84,13 @@ def test_cyclic_owners_can_be_deleted(client: httpx.Client, namespace: str) -> N
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     uids = {n: client.post(path, json=config_map(n)).json()["metadata"]["uid"] for n in "ab"}
     for name, owner in (("a", "b"), ("b", "a")):
-        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": uids[owner], "blockOwnerDeletion": True}
+        reference = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "name": owner,
+            "uid": uids[owner],
+            "blockOwnerDeletion": True,
+        }
         body = {"metadata": {"ownerReferences": [reference]}}
         merge = {"Content-Type": "application/merge-patch+json"}
         assert client.patch(f"{path}/{name}", json=body, headers=merge).status_code == 200

@@ -44,12 +44,17 @@ def kubectl(server: Server, namespace: str):
 def test_apply_is_created_unchanged_configured(kubectl) -> None:
     created = kubectl("apply", "-f", "-", stdin=APP)
     assert created.splitlines() == [
-        "configmap/cfg created", "deployment.apps/web created", "modeldeployment.serving.example.dev/m1 created",
+        "configmap/cfg created",
+        "deployment.apps/web created",
+        "modeldeployment.serving.example.dev/m1 created",
     ]
     assert kubectl("apply", "-f", "-", stdin=APP).count("unchanged") == 3
     changed = APP.replace("app:1", "app:2").replace("k: v", "k: w").replace("models/a", "models/b")
     assert kubectl("apply", "-f", "-", stdin=changed).count("configured") == 3
-    assert kubectl("get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}") == "example.dev/app:2"
+    assert (
+        kubectl("get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
+        == "example.dev/app:2"
+    )
 
 
 def test_server_side_apply_names_the_conflicting_field(kubectl) -> None:

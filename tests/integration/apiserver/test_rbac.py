@@ -14,9 +14,12 @@ def robot(client: httpx.Client, namespace: str) -> dict[str, str]:
     accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
     client.post(accounts, json={"metadata": {"name": "robot"}}).raise_for_status()
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]
-    client.post(f"{RBAC}/namespaces/{namespace}/roles", json={"metadata": {"name": "reader"}, "rules": rules}).raise_for_status()
+    client.post(
+        f"{RBAC}/namespaces/{namespace}/roles", json={"metadata": {"name": "reader"}, "rules": rules}
+    ).raise_for_status()
     binding = {
-        "metadata": {"name": "robot"}, "subjects": [{"kind": "ServiceAccount", "name": "robot", "namespace": namespace}],
+        "metadata": {"name": "robot"},
+        "subjects": [{"kind": "ServiceAccount", "name": "robot", "namespace": namespace}],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
     }
     client.post(f"{RBAC}/namespaces/{namespace}/rolebindings", json=binding).raise_for_status()
@@ -57,9 +60,12 @@ def test_only_who_may_impersonate_does(client: httpx.Client, namespace: str, rob
 def test_nobody_grants_what_they_do_not_hold(client: httpx.Client, namespace: str, robot: dict[str, str]) -> None:
     roles = f"{RBAC}/namespaces/{namespace}/roles"
     rules = [{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles"], "verbs": ["create"]}]
-    client.post(f"{RBAC}/namespaces/{namespace}/roles", json={"metadata": {"name": "author"}, "rules": rules}).raise_for_status()
+    client.post(
+        f"{RBAC}/namespaces/{namespace}/roles", json={"metadata": {"name": "author"}, "rules": rules}
+    ).raise_for_status()
     binding = {
-        "metadata": {"name": "author"}, "subjects": [{"kind": "ServiceAccount", "name": "robot", "namespace": namespace}],
+        "metadata": {"name": "author"},
+        "subjects": [{"kind": "ServiceAccount", "name": "robot", "namespace": namespace}],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "author"},
     }
     client.post(f"{RBAC}/namespaces/{namespace}/rolebindings", json=binding).raise_for_status()
@@ -75,9 +81,12 @@ def test_resource_names_and_aggregation(client: httpx.Client, namespace: str) ->
     label = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
     rules = [{"apiGroups": ["serving.example.dev"], "resources": ["modeldeployments"], "verbs": ["get", "list"]}]
     name = f"view-models-{namespace}"
-    client.post(f"{RBAC}/clusterroles", json={"metadata": {"name": name, "labels": label}, "rules": rules}).raise_for_status()
+    client.post(
+        f"{RBAC}/clusterroles", json={"metadata": {"name": name, "labels": label}, "rules": rules}
+    ).raise_for_status()
     binding = {
-        "metadata": {"name": "viewer"}, "subjects": [{"kind": "User", "name": "vera"}],
+        "metadata": {"name": "viewer"},
+        "subjects": [{"kind": "User", "name": "vera"}],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
     }
     client.post(f"{RBAC}/namespaces/{namespace}/rolebindings", json=binding).raise_for_status()
