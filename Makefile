@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml tools/install_helm.py
 	@touch $@
 
 .PHONY: help setup demo up down models generate verify format lint types imports check test test-fast test-chart \
-	test-chaos test-images locks bench bench-runtime bench-decisions bench-drift bench-apiserver bench-operator kind-up kind-down clean
+	test-chaos test-images scan locks bench bench-runtime bench-decisions bench-drift bench-apiserver bench-operator kind-up kind-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -66,6 +66,9 @@ test-chart: $(STAMP) ## The chart with the real helm on a local cluster
 
 test-images: $(STAMP) ## The install steps of both Dockerfiles, torch included
 	MLSERVE_TEST_RUNTIME_IMAGE=1 $(BIN)/pytest tests/contract/images
+
+scan: $(STAMP) ## Static analysis of chart and Dockerfiles
+	$(BIN)/python tools/scan.py
 
 locks: $(STAMP) ## Pin what the images install, by hash
 	$(BIN)/python tools/lock.py
