@@ -1,11 +1,30 @@
-"""Has the population moved away from the reference profile? Verdicts per window, from merged counts."""
+"""Has the population moved away from the reference profile? A verdict per window, from merged counts.
+
+A window is drift when some feature differs *significantly* (at a level shared by all features, so that clean traffic
+alarms once in `false_alarm_every` windows) and by an *effect* that matters; see `windows` for the confirmation over
+several windows. Too little data is never "no drift".
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+from mlserve_core.statistics import distances
+from mlserve_core.statistics.profile import UNIT_BINS, NumericFeature, ReferenceProfile
+from mlserve_core.statistics.two_sample import benjamini_hochberg, homogeneity_test, ks_factor, ks_p_value
+from mlserve_core.wire import FeatureCounts, ProfileCounts
+
+CLASSIC_ALPHA: Final = 0.05
+PREDICTION: Final = "prediction"
+CONFIDENCE: Final = "confidence"
 
 
 class DriftVerdict(StrEnum):
@@ -25,29 +44,251 @@ class Severity(StrEnum):
     HIGH = "high"
 
 
-class FeatureDrift(BaseModel):
-    """One feature (or the predictions) in one window."""
+SEVERITIES: Final = tuple(Severity)
+
+
+class Result(BaseModel):
+    """Base: camelCase JSON, immutable."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
+
+class FeatureDrift(Result):
+    """One feature (or the predictions) in one window."""
+
     name: str
     effect: float = 0.0
+    """Kolmogorov's D of numbers, total variation of categories (chance taken off), in 0..1."""
+    threshold: float = 0.0
+    """The effect that counts."""
     p_value: float | None = None
+    q_value: float | None = None
+    """Benjamini-Hochberg: for ranking."""
+    psi: float = 0.0
+    jensen_shannon: float = 0.0
+    wasserstein: float | None = None
+    """In standard deviations of the reference; numbers only."""
+    missing: float = 0.0
+    """Share of rows without a usable value."""
+    out_of_range: float = 0.0
+    """Share of rows outside of the reference's range, or of unseen categories."""
     severity: Severity = Severity.NONE
     drifted: bool = False
 
 
-class DriftResult(BaseModel):
+class DriftResult(Result):
     """One closed window against the reference."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
     verdict: DriftVerdict
     severity: Severity = Severity.NONE
     window_start: float = 0.0
     window_end: float = 0.0
     rows: int = 0
+    rows_needed: int | None = None
     features: tuple[FeatureDrift, ...] = Field(default_factory=tuple)
+    """Strongest first."""
+    labelled: int = 0
+    accuracy: float | None = None
+    """Of the labelled predictions of this window."""
+    reference_accuracy: float | None = None
+    estimated_accuracy: float | None = None
+    """Without labels, from the calibration table; for alerts only."""
     performance_drifted: bool = False
     """Labels say that fewer predictions are right than in the reference."""
     message: str = ""
+
+
+@dataclass(frozen=True)
+class DriftSettings:
+    """What counts as drift."""
+
+    effect: float = 0.10
+    false_alarm_every: float = 10_000
+    min_rows: int = 500
+    classic: bool = False
+    """The textbook detector: a p-value below 0.05 in any feature, severity by p-value, no effect asked for."""
+    effects: Mapping[str, float] = field(default_factory=dict)
+    """Effects of single features."""
+    disabled: frozenset[str] = frozenset()
+
+    def alpha(self, profile: ReferenceProfile) -> float:
+        """Level of one feature: all of them together alarm once in `false_alarm_every` windows (Bonferroni)."""
+        return 1 / (self.false_alarm_every * max(tests(profile, self), 1))
+
+
+def tests(profile: ReferenceProfile, settings: DriftSettings) -> int:
+    """How many distributions are tested in a window."""
+    features = sum(feature.name not in settings.disabled for feature in profile.features)
+    return features + bool(profile.predictions.counts) + bool(profile.predictions.confidence)
+
+
+def required_rows(effect: float, alpha: float, reference_rows: int) -> int | None:
+    """Rows from which an effect is significant: 1 / (δ²/c² − 1/m), c = √(½ ln(2/α)).
+
+    `None` when no number of rows is enough because the reference itself is too small.
+
+    >>> required_rows(0.1, 1e-4 / 30, 100_000), required_rows(0.1, 1e-4 / 30, 500)
+    (670, None)
+    """
+    precision = effect**2 / ks_factor(alpha) ** 2 - 1 / reference_rows
+    return math.ceil(1 / precision) if precision > 0 else None
+
+
+def rows_needed(profile: ReferenceProfile, settings: DriftSettings) -> int | None:
+    """Rows a window needs before it is judged; `None` when the reference is too small to judge by."""
+    if settings.classic:
+        return settings.min_rows
+    least = min([settings.effect, *settings.effects.values()])
+    needed = required_rows(least, settings.alpha(profile), profile.rows)
+    return None if needed is None else max(needed, settings.min_rows)
+
+
+def reference_rows_needed(profile: ReferenceProfile, settings: DriftSettings) -> int:
+    """Rows a reference needs so that a window of as many rows can be judged: 2c²/δ²."""
+    return math.ceil(2 * ks_factor(settings.alpha(profile)) ** 2 / settings.effect**2)
+
+
+# --- one window ---------------------------------------------------------------------------------------------------
+
+
+def compare(profile: ReferenceProfile, counts: ProfileCounts, settings: DriftSettings) -> list[FeatureDrift]:
+    """Every distribution of a window against the reference, strongest first.
+
+    Args:
+        profile: the reference.
+        counts: of the window, counted on this very profile and merged over pods.
+        settings: what counts as drift.
+
+    Raises:
+        ValueError: when the counts belong to another profile.
+    """
+    if counts.profile_digest != profile.digest():
+        raise ValueError("the counts were taken on another profile than the one they are compared with")
+    found = [
+        _feature(feature, counts.features.get(feature.name, FeatureCounts()), settings, profile)
+        for feature in profile.features
+        if feature.name not in settings.disabled
+    ]
+    answers = profile.predictions
+    if answers.counts and counts.predictions:
+        ordered = bool(answers.edges)
+        found.append(_judge(PREDICTION, counts.predictions, answers.counts, settings, profile, ordered=ordered))
+    if answers.confidence and counts.confidence:
+        found.append(_judge(CONFIDENCE, counts.confidence, answers.confidence, settings, profile, ordered=True))
+    adjusted = benjamini_hochberg([item.p_value if item.p_value is not None else 1.0 for item in found])
+    ranked = [item.model_copy(update={"q_value": q}) for item, q in zip(found, adjusted, strict=True)]
+    return sorted(ranked, key=lambda item: (-item.drifted, -item.effect / item.threshold))
+
+
+def _feature(
+    feature: object, counts: FeatureCounts, settings: DriftSettings, profile: ReferenceProfile
+) -> FeatureDrift:
+    """Unusable values take part as one more bin: a burst of missing values is drift too."""
+    if isinstance(feature, NumericFeature):
+        current = [*counts.counts, counts.missing + counts.non_finite + counts.unseen]
+        reference = [*feature.counts, feature.missing + feature.non_finite]
+        item = _judge(feature.name, current, reference, settings, profile, ordered=True, noise=feature.noise)
+        outside = (counts.counts[0] + counts.counts[-1]) if len(counts.counts) > 1 else 0
+        moved = distances.wasserstein(counts.counts, feature.counts, feature.edges, feature.std)
+        unusable = current[-1]
+    else:
+        current = [*counts.counts, counts.missing, counts.unseen]
+        reference = [*feature.counts, feature.missing, 0]  # type: ignore[attr-defined]
+        name, noise = feature.name, feature.noise  # type: ignore[attr-defined]
+        item = _judge(name, current, reference, settings, profile, ordered=False, noise=noise)
+        outside, moved, unusable = counts.unseen, None, counts.missing
+    total = max(sum(current), 1)
+    return item.model_copy(update={"out_of_range": outside / total, "wasserstein": moved, "missing": unusable / total})
+
+
+def _judge(
+    name: str, current: list[int], reference: list[int], settings: DriftSettings, profile: ReferenceProfile,
+    *, ordered: bool, noise: float = 0.0,
+) -> FeatureDrift:  # fmt: skip
+    n, m = sum(current), sum(reference)
+    threshold = settings.effects.get(name, settings.effect)
+    if n == 0 or m == 0 or len(current) != len(reference):
+        return FeatureDrift(name=name, threshold=threshold)
+    if ordered:
+        effect = distances.kolmogorov(current, reference)
+        p_value = ks_p_value(effect, n, m)
+    else:
+        raw, chance = distances.total_variation(current, reference), expected_total_variation(reference, n)
+        effect = math.sqrt(max(raw**2 - chance**2, 0.0))
+        p_value = homogeneity_test(current, reference)
+    # Noise was measured between halves of the reference; it shrinks and grows with both sizes like 1/√.
+    floor = noise * math.sqrt((1 / n + 1 / m) * m / 4) if ordered else 0.0
+    if settings.classic:
+        severity = _classic_severity(p_value)
+        drifted = p_value < CLASSIC_ALPHA
+    else:
+        drifted = p_value < settings.alpha(profile) and effect >= threshold
+        severity = severity_of((effect - floor) / threshold) if drifted else Severity.NONE
+        severity = Severity.LOW if drifted and severity is Severity.NONE else severity
+    return FeatureDrift(
+        name=name,
+        effect=effect,
+        threshold=threshold,
+        p_value=p_value,
+        psi=distances.population_stability_index(current, reference),
+        jensen_shannon=distances.jensen_shannon(current, reference),
+        severity=severity,
+        drifted=drifted,
+    )
+
+
+def expected_total_variation(reference: list[int], n: int) -> float:
+    """Mean total variation of n rows from the reference by chance: ½ Σ √(2 p(1 − p)(1/n + 1/m)/π)."""
+    m = sum(reference)
+    p = distances.shares(reference)
+    return float(np.sqrt(2 * p * (1 - p) * (1 / n + 1 / m) / math.pi).sum() / 2)
+
+
+def severity_of(ratio: float) -> Severity:
+    """Severity of an effect, in units of the effect that counts.
+
+    >>> [severity_of(ratio).value for ratio in (0.9, 1, 2, 4)]
+    ['none', 'low', 'medium', 'high']
+    """
+    return SEVERITIES[sum(ratio >= limit for limit in (1, 2, 4))]
+
+
+def _classic_severity(p_value: float) -> Severity:
+    return SEVERITIES[sum(p_value < limit for limit in (CLASSIC_ALPHA, 0.01, 0.001))]
+
+
+# --- performance --------------------------------------------------------------------------------------------------
+
+
+def estimated_accuracy(profile: ReferenceProfile, counts: ProfileCounts) -> float | None:
+    """Accuracy without labels: the reference's accuracy per bin of confidence, weighted by the live confidence.
+
+    (Guillory et al., "Predicting with confidence on unseen distributions", 2021.) It is right only as far as the
+    model's calibration carries over, so it never decides anything.
+    """
+    answers = profile.predictions
+    seen = sum(counts.confidence)
+    if not answers.correct or not answers.confidence or seen == 0:
+        return None
+    overall = answers.accuracy or 0.0
+    table = [answers.correct[i] / answers.confidence[i] if answers.confidence[i] else overall for i in range(UNIT_BINS)]
+    return sum(n * accuracy for n, accuracy in zip(counts.confidence, table, strict=True)) / seen
+
+
+def performance(
+    right: int, labelled: int, reference_accuracy: float, *, drop: float, alpha: float
+) -> tuple[bool, float]:
+    """Whether fewer predictions are right than in the reference, and the relative drop.
+
+    Drift when the drop is at least `drop` of the reference's accuracy, and significant by Chernoff's bound
+    exp(−n·KL(accuracy‖reference)) < α.
+    """
+    if labelled == 0 or reference_accuracy <= 0:
+        return False, 0.0
+    accuracy = right / labelled
+    relative = (reference_accuracy - accuracy) / reference_accuracy
+    if relative < drop:
+        return False, relative
+    p = min(max(reference_accuracy, 1e-9), 1 - 1e-9)
+    divergence = sum(a * math.log(a / b) for a, b in ((accuracy, p), (1 - accuracy, 1 - p)) if a > 0)
+    return math.exp(-labelled * divergence) < alpha, relative

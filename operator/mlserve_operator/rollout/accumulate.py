@@ -27,13 +27,18 @@ SHARE_MARGIN: Final = 0.5
 """Odds by which a share may be off: pods are not read at the same instant."""
 
 
-def tolerance(analysis: Analysis, weight: int) -> tuple[float, float]:
+SLOW_IS_NOT_WRONG: Final = 3.0
+"""A slow answer weighs a third of a wrong one: stable itself is slower than its own p95 in 5 of 100 requests."""
+
+
+def tolerance(analysis: Analysis, weight: int, check: str = "") -> tuple[float, float]:
     """Slope and offset of what is tolerated at a weight: reject p_c ≥ (1 + slope)·p_s + offset.
 
     At 100 % it is (1 + marginPercent)·(p_s + marginPerMille). What counts is the harm to users as a whole, so at a
     weight w the canary may be 100/w times as much worse: a first small step needs little evidence, the last all of it.
     """
     scale, relative = 100 / weight, analysis.margin_percent / 100
+    scale *= SLOW_IS_NOT_WRONG if check == "latency" else 1.0
     return relative * scale, (1 + relative) * analysis.margin_per_mille / 1000 * scale
 
 
@@ -51,7 +56,7 @@ def add_look(evidence: Evidence, look: Look, observation: Observation, weights: 
     for name in BINARY:
         if getattr(analysis, name).enabled:
             counts = (*look.canary.units(name), *look.stable.units(name))
-            checks[name] = _add_counts(checks.get(name, CheckEvidence()), counts, analysis, weights)
+            checks[name] = _add_counts(name, checks.get(name, CheckEvidence()), counts, analysis, weights)
     n_c, n_s = look.canary.units("errors")[0], look.stable.units("errors")[0]
     updates: dict[str, object] = {
         "looks": evidence.looks + 1,
@@ -69,7 +74,7 @@ def add_look(evidence: Evidence, look: Look, observation: Observation, weights: 
 
 
 def _add_counts(
-    check: CheckEvidence, counts: tuple[int, int, int, int], analysis: Analysis, weights: tuple[int, ...]
+    name: str, check: CheckEvidence, counts: tuple[int, int, int, int], analysis: Analysis, weights: tuple[int, ...]
 ) -> CheckEvidence:
     n_c, x_c, n_s, x_s = counts
     totals = {
@@ -81,7 +86,7 @@ def _add_counts(
     if n_c == 0 or n_s == 0:
         return check.model_copy(update=totals)
     growth = eprocess.log_growth(n_c, x_c, n_s, x_s, margin=analysis.margin_percent / 100)
-    relative, absolute = zip(*(tolerance(analysis, weight) for weight in weights), strict=True)
+    relative, absolute = zip(*(tolerance(analysis, weight, name) for weight in weights), strict=True)
     rate = noninferiority.guess_rate(check.faded_bad, check.faded_units)
     better = noninferiority.log_growth(n_c, x_c, n_s, x_s, rate=rate, relative=relative, absolute=absolute)
     looks = check.looks if len(check.good) in {0, len(weights)} else 0  # the plan was edited: its bets begin anew

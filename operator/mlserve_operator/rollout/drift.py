@@ -1,0 +1,182 @@
+"""Drift of each live revision against the reference profile it came with: from pods' counters to a verdict.
+
+Kept apart from the rollout's state because it runs for ever: a settled resource must not write a checkpoint every
+minute. Losing this state costs one window, and counts nothing twice, since counting begins anew from what the pods
+report then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mlserve_core.api.v1alpha1 import Drift, DriftPolicy
+from mlserve_core.statistics import panes
+from mlserve_core.statistics.drift import DriftResult, DriftSettings, DriftVerdict
+from mlserve_core.statistics.windows import Window, advance
+from mlserve_core.wire import ProfileCounts
+from mlserve_operator.rollout.state import Event, Frozen, Observation, PodObservation
+from mlserve_operator.rollout.transition import normal, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlserve_core.statistics.profile import ReferenceProfile
+    from mlserve_core.wire import LaneCounts
+
+
+class Labels(Frozen):
+    """Cumulative labels of one process."""
+
+    right: int = 0
+    labelled: int = 0
+
+
+class RevisionDrift(Frozen):
+    """What is remembered of one revision."""
+
+    window: Window = Field(default_factory=Window)
+    seen: dict[str, ProfileCounts] = Field(default_factory=dict)
+    """Last-seen counts per `pod uid/boot id`."""
+    labels: dict[str, Labels] = Field(default_factory=dict)
+    unasked: tuple[str, ...] = ()
+    """Pods that could not be asked when counting began: their first answer is a beginning."""
+    result: DriftResult | None = None
+    """Of the newest closed window."""
+
+
+class DriftState(Frozen):
+    """What is remembered of all live revisions."""
+
+    revisions: dict[str, RevisionDrift] = Field(default_factory=dict)
+
+    @property
+    def results(self) -> dict[str, DriftResult]:
+        """Newest result per revision: `Observation.drift`."""
+        return {name: item.result for name, item in self.revisions.items() if item.result is not None}
+
+
+def settings(drift: Drift) -> DriftSettings:
+    """The spec's settings in the words of the statistics."""
+    return DriftSettings(
+        effect=drift.effect_percent / 100,
+        false_alarm_every=drift.false_alarm_every_windows,
+        min_rows=drift.min_rows,
+        classic=drift.policy is DriftPolicy.CLASSIC,
+        effects={f.name: f.effect_percent / 100 for f in drift.features if f.effect_percent is not None},
+        disabled=frozenset(f.name for f in drift.features if not f.enabled),
+    )
+
+
+def watch(
+    state: DriftState, observation: Observation, profiles: Mapping[str, ReferenceProfile]
+) -> tuple[DriftState, tuple[Event, ...], dict[str, DriftResult]]:
+    """Count what the pods saw since the last call, and close windows whose time has come.
+
+    Args:
+        state: remembered from the last call.
+        observation: `now`, `spec` and `pods` are used.
+        profiles: reference profile per revision; a revision without one is not watched.
+
+    Returns:
+        The new state; Events, on transitions only; results of windows closed by this call, per revision.
+    """
+    if not observation.spec.drift.enabled:
+        return DriftState(), (), {}
+    wanted, events, closed = settings(observation.spec.drift), list[Event](), dict[str, DriftResult]()
+    revisions = {}
+    for name in observation.revisions:
+        profile = profiles.get(name)
+        if profile is None:
+            continue
+        before = state.revisions.get(name)
+        digest = profile.digest()
+        pods = [pod for pod in observation.pods if pod.revision == name]
+        if before is None:
+            revisions[name] = _begin(pods, digest, observation.now)
+            continue
+        after, pane, labels = _pane(before, pods, digest)
+        window, result = advance(
+            before.window, profile, wanted, now=observation.now, seconds=observation.spec.drift.window_seconds,
+            pane=pane, right=labels.right, labelled=labels.labelled,
+        )  # fmt: skip
+        after = after.model_copy(update={"window": window})
+        if result is not None:
+            events += _transition(name, before.result, result)
+            closed[name] = result
+            after = after.model_copy(update={"result": result})
+        revisions[name] = after
+    return DriftState(revisions=revisions), tuple(events), closed
+
+
+def _begin(pods: list[PodObservation], digest: str, now: float) -> RevisionDrift:
+    """Readings from which counting begins."""
+    asked = {_key(pod): lane for pod in pods if (lane := _lane(pod, digest)) is not None}
+    return RevisionDrift(
+        window=Window(start=now),
+        seen={key: lane.own for key, lane in asked.items() if lane.own is not None},
+        labels={key: _labels(lane) for key, lane in asked.items()},
+        unasked=tuple(pod.uid for pod in pods if _lane(pod, digest) is None),
+    )
+
+
+def _pane(
+    before: RevisionDrift, pods: list[PodObservation], digest: str
+) -> tuple[RevisionDrift, ProfileCounts | None, Labels]:
+    """What was counted since the last call, merged over pods."""
+    seen, labels, unasked = dict(before.seen), dict(before.labels), set(before.unasked)
+    pane, right, labelled = None, 0, 0
+    for pod in pods:
+        lane = _lane(pod, digest)
+        if lane is None or lane.own is None:
+            continue
+        key, told = _key(pod), _labels(lane)
+        if key not in seen and pod.uid in unasked:
+            unasked.discard(pod.uid)
+        else:
+            difference = panes.subtract(lane.own, seen.get(key))
+            if difference is None:
+                continue  # counters that went back without a restart are not used
+            pane = panes.add(pane, difference)
+            last = labels.get(key, Labels())
+            right, labelled = right + told.right - last.right, labelled + told.labelled - last.labelled
+        seen[key], labels[key] = lane.own, told
+    live = {pod.uid for pod in pods}
+    kept = {key: counts for key, counts in seen.items() if key.partition("/")[0] in live}
+    after = before.model_copy(
+        update={
+            "seen": kept,
+            "labels": {key: labels[key] for key in kept if key in labels},
+            "unasked": tuple(sorted(unasked)),
+        }
+    )
+    return after, pane, Labels(right=max(right, 0), labelled=max(labelled, 0))
+
+
+def _lane(pod: PodObservation, digest: str) -> LaneCounts | None:
+    """The live lane of a pod that can be asked, counts on this profile and speaks for itself."""
+    told = pod.telemetry
+    if told is None or told.revision != pod.revision or told.live.own is None:
+        return None
+    return told.live if told.live.own.profile_digest == digest else None
+
+
+def _key(pod: PodObservation) -> str:
+    return f"{pod.uid}/{pod.telemetry.boot_id if pod.telemetry else ''}"
+
+
+def _labels(lane: LaneCounts) -> Labels:
+    confusion = lane.feedback.confusion
+    right = sum(row.get(label, 0) for label, row in confusion.items())
+    return Labels(right=right, labelled=sum(sum(row.values()) for row in confusion.values()))
+
+
+def _transition(name: str, before: DriftResult | None, after: DriftResult) -> list[Event]:
+    """An Event when drift begins or ends, and none in between."""
+    was, is_now = before is not None and before.verdict is DriftVerdict.DRIFT, after.verdict is DriftVerdict.DRIFT
+    if is_now and not was:
+        return [warning("DriftDetected", f"{name}: {after.message}, severity {after.severity}")]
+    if was and after.verdict is DriftVerdict.NO_DRIFT:
+        return [normal("DriftEnded", f"{name}: {after.message}")]
+    return []

@@ -1,0 +1,351 @@
+"""Trying a policy on the past: logged rows of two versions through the very code that would have decided.
+
+Rows are counted by the counters a pod would use, cut into looks by time, and fed to `step` as the telemetry of one
+pod per arm. What comes out is what the operator would have done with these requests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, Phase
+from mlserve_core.statistics import ProfileCounter, ProfileError, ReferenceProfile
+from mlserve_core.statistics.counter import category_name
+from mlserve_core.statistics.drift import DriftResult, DriftVerdict
+from mlserve_core.statistics.profile import PredictionProfile, numeric_edges
+from mlserve_core.statistics.windows import check_once
+from mlserve_core.wire import LATENCY_EDGES_MICROS, FeedbackCounts, LaneCounts, TelemetrySnapshot, latency_bucket
+from mlserve_operator.rollout import drift
+from mlserve_operator.rollout.state import Observation, PodObservation, RevisionHealth, RolloutState
+from mlserve_operator.rollout.step import step
+
+Columns = Mapping[str, Sequence[Any]]
+
+STABLE, CANARY = "stable", "canary"
+RESERVED: Final = ("prediction", "score", "label", "latency_ms", "status", "timestamp")
+ROWS_PER_LOOK: Final = 50
+"""Canary rows of one look where no timestamps say how long a look is."""
+MAX_LOOKS: Final = 200
+SETTLED: Final = frozenset({Phase.BAKING, Phase.ROLLED_BACK, Phase.ROLLING_BACK, Phase.PAUSED})
+
+
+@dataclass
+class Arm:
+    """Rows of one version, with what is needed to count a slice of them."""
+
+    name: str
+    features: NDArray[Any]
+    predictions: NDArray[Any] | None
+    scores: NDArray[np.float64] | None
+    labels: list[str | None]
+    names: list[str | None]
+    """Predictions by name."""
+    latency: NDArray[np.float64] | None
+    status: NDArray[np.int64]
+    bad: NDArray[np.bool_]
+    """Answers without a usable prediction."""
+    times: NDArray[np.float64] | None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def replay(
+    profile: ReferenceProfile, stable: Columns, canary: Columns, spec: ModelDeploymentSpec | None = None
+) -> dict[str, Any]:
+    """What the operator would have decided on these requests.
+
+    Args:
+        profile: the reference of stable; its features are read from the columns of the same names.
+        stable: columns of stable's rows: features, `prediction`, and optionally `score`, `label`, `latency_ms`,
+            `status`, `timestamp` (ISO 8601 or seconds).
+        canary: the same of the new version.
+        spec: the policy; its steps are replaced by one at the share that the rows have. Default: the defaults.
+
+    Returns:
+        `{"decision", "reason", "looks": [...], "drift": {"verdict", "features"}, "requests": {...}}`.
+
+    Raises:
+        ProfileError: when a feature's column is missing, an arm is empty, or columns differ in length; says which.
+    """
+    profile = _with_predictions(profile, stable, canary)
+    arms = {STABLE: _arm(profile, STABLE, stable), CANARY: _arm(profile, CANARY, canary)}
+    policy = _policy(spec, arms)
+    results = {name: _drift(profile, arm, policy) for name, arm in arms.items()}
+    state, looks = _run(profile, arms, policy, results)
+    decision, reason = _decision(state, results)
+    return {
+        "decision": decision,
+        "reason": reason,
+        "looks": looks,
+        "drift": _drift_json(results[STABLE], results[CANARY]),
+        "requests": {name: len(arm) for name, arm in arms.items()},
+    }
+
+
+def check(profile: ReferenceProfile, data: Columns, spec: ModelDeploymentSpec | None = None) -> dict[str, Any]:
+    """Rows against a reference alone: the same JSON, with no looks and no canary."""
+    policy = spec or ModelDeploymentSpec.model_validate({"model": {"uri": "file:///replay"}})
+    result = _drift(profile, _arm(profile, STABLE, data), policy)
+    drifted = result.verdict is DriftVerdict.DRIFT
+    return {
+        "decision": "Alert" if drifted else "Hold",
+        "reason": f"{result.verdict}: {result.message}",
+        "looks": [],
+        "drift": _drift_json(result, None),
+        "requests": {CANARY: 0, STABLE: result.rows},
+    }
+
+
+# --- reading columns ----------------------------------------------------------------------------------------------
+
+
+def _arm(profile: ReferenceProfile, name: str, columns: Columns) -> Arm:
+    lengths = {column: len(values) for column, values in columns.items()}
+    n = max(lengths.values(), default=0)
+    if n == 0:
+        raise ProfileError(f"{name} has no rows")
+    if len(set(lengths.values())) > 1:
+        raise ProfileError(f"columns of {name} differ in length: {lengths}")
+    absent = [feature for feature in profile.feature_names if feature not in columns]
+    if absent and profile.projection is None:
+        raise ProfileError(f"{name} has no column {', '.join(absent[:5])}; it has {', '.join(columns)}")
+    answers, given = profile.predictions, columns.get("prediction")
+    names: list[str | None] = [category_name(value) for value in given] if given is not None else [None] * n
+    status = np.array([_number(value, 200) for value in columns.get("status", [200] * n)], dtype=np.int64)
+    bad = np.array([given is not None and value is None for value in names]) & (status < 400)
+    predictions: NDArray[Any] | None = None
+    if given is not None and answers.classes:
+        index = {name: i for i, name in enumerate(answers.classes)}
+        predictions = np.array([_class_index(value, index) for value in names])
+    elif given is not None and answers.edges:
+        predictions = np.array([_number(value, math.nan) for value in given], dtype=np.float64)
+    return Arm(
+        name=name,
+        features=_features(profile, columns, n),
+        predictions=predictions,
+        scores=np.array([_number(v, math.nan) for v in columns["score"]]) if "score" in columns else None,
+        labels=[category_name(value) for value in columns.get("label", [None] * n)],
+        names=names,
+        latency=np.array([_number(v, math.nan) for v in columns["latency_ms"]]) if "latency_ms" in columns else None,
+        status=status,
+        bad=bad,
+        times=np.array([_seconds(v) for v in columns["timestamp"]]) if "timestamp" in columns else None,
+    )
+
+
+def _features(profile: ReferenceProfile, columns: Columns, n: int) -> NDArray[Any]:
+    names = profile.feature_names
+    if profile.projection is not None:
+        names = [name for name in columns if name not in RESERVED]
+    table = np.empty((n, len(names)), dtype=object)
+    for place, name in enumerate(names):
+        table[:, place] = list(columns[name])
+    try:
+        return table.astype(np.float64)
+    except (TypeError, ValueError):
+        return table
+
+
+def _class_index(name: str | None, index: Mapping[str, int]) -> int:
+    """Index of a class given by name or by index; −1 for one that the profile does not know."""
+    if name is None:
+        return -1
+    if name in index:
+        return index[name]
+    return int(name) if name.isdigit() and int(name) < len(index) else -1
+
+
+def _number(value: Any, default: float) -> float:
+    try:
+        return float(value) if value not in {None, ""} else default
+    except (TypeError, ValueError):
+        return default
+
+
+def _seconds(value: Any) -> float:
+    """Seconds since the epoch from ISO 8601 or a number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        pass
+    try:
+        return datetime.fromisoformat(str(value)).timestamp()
+    except ValueError as error:
+        raise ProfileError(f"timestamp {value!r} is neither ISO 8601 nor seconds since the epoch") from error
+
+
+def _with_predictions(profile: ReferenceProfile, stable: Columns, canary: Columns) -> ReferenceProfile:
+    """A profile of data alone says nothing of predictions: then stable's own answers are what to compare with."""
+    if profile.predictions.counts or "prediction" not in stable:
+        return profile
+    values = [category_name(value) for value in [*stable["prediction"], *canary.get("prediction", ())]]
+    distinct = sorted({value for value in values if value is not None})
+    if len(distinct) <= 64:
+        answers = PredictionProfile(classes=distinct, counts=[0] * len(distinct))
+    else:
+        scores = np.array([_number(value, math.nan) for value in stable["prediction"]])
+        edges = numeric_edges(scores[np.isfinite(scores)])
+        answers = PredictionProfile(edges=edges, counts=[0] * (len(edges) + 1)) if edges else PredictionProfile()
+    return profile.model_copy(update={"predictions": answers})
+
+
+# --- running ------------------------------------------------------------------------------------------------------
+
+
+def _policy(spec: ModelDeploymentSpec | None, arms: Mapping[str, Arm]) -> ModelDeploymentSpec:
+    """The policy with one step at the share that the rows have; whoever logged them need not have kept to weights."""
+    given = (spec or ModelDeploymentSpec.model_validate({"model": {"uri": "file:///replay"}})).model_dump(by_alias=True)
+    share = round(100 * len(arms[CANARY]) / (len(arms[CANARY]) + len(arms[STABLE])))
+    given["replicas"], given["autoscaling"] = 1, None
+    given["traffic"] = {}
+    given["rollout"] |= {"strategy": "Canary", "steps": [{"weight": min(max(share, 1), 99), "holdSeconds": 0}]}
+    given["rollout"]["analysis"] |= {"share": {"enabled": False}, "prometheus": []}
+    return ModelDeploymentSpec.model_validate(given)
+
+
+def _drift(profile: ReferenceProfile, arm: Arm, policy: ModelDeploymentSpec) -> DriftResult:
+    counter = ProfileCounter(profile)
+    _count(counter, arm, np.arange(len(arm)))
+    return check_once(profile, counter.counts(), drift.settings(policy.drift))
+
+
+def _count(counter: ProfileCounter, arm: Arm, rows: NDArray[np.intp]) -> None:
+    answered = rows[arm.status[rows] < 400]
+    if answered.size == 0:
+        return
+    counter.update(
+        arm.features[answered],
+        predictions=arm.predictions[answered] if arm.predictions is not None else None,
+        confidence=arm.scores[answered] if arm.scores is not None and counter.profile.predictions.classes else None,
+    )
+
+
+class _Pod:
+    """Cumulative telemetry of one arm, as its pod would have told it."""
+
+    def __init__(self, profile: ReferenceProfile, arm: Arm) -> None:
+        self.arm, self.counter = arm, ProfileCounter(profile)
+        self.rows = np.zeros(0, dtype=np.intp)
+        self.requests = self.client_errors = self.server_errors = self.bad = 0
+        self.latency = [0] * (len(LATENCY_EDGES_MICROS) + 1)
+        self.confusion: dict[str, dict[str, int]] = {}
+
+    def serve(self, rows: NDArray[np.intp]) -> None:
+        arm, status = self.arm, self.arm.status[rows]
+        _count(self.counter, arm, rows)
+        self.requests += len(rows)
+        self.client_errors += int(((status >= 400) & (status < 500)).sum())
+        self.server_errors += int((status >= 500).sum())
+        self.bad += int(arm.bad[rows].sum())
+        for row in rows.tolist():
+            label, name = arm.labels[row], arm.names[row]
+            if label is not None and name is not None:
+                counts = self.confusion.setdefault(label, {})
+                counts[name] = counts.get(name, 0) + 1
+            if arm.latency is not None and math.isfinite(arm.latency[row]):
+                self.latency[latency_bucket(arm.latency[row] * 1000)] += 1
+
+    def observe(self) -> PodObservation:
+        counts = self.counter.counts()
+        lane = LaneCounts(
+            requests=self.requests, rows=self.counter.rows, client_errors=self.client_errors,
+            server_errors=self.server_errors, bad_outputs=self.bad, latency=self.latency, own=counts, comparison=counts,
+            feedback=FeedbackCounts(confusion=self.confusion),
+        )  # fmt: skip
+        name = self.arm.name
+        told = TelemetrySnapshot(name="replay", revision=name, pod_uid=name, boot_id="replay", ready=True, live=lane)
+        return PodObservation(name=name, uid=name, revision=name, telemetry=told)
+
+
+def _run(
+    profile: ReferenceProfile, arms: Mapping[str, Arm], policy: ModelDeploymentSpec, results: Mapping[str, DriftResult]
+) -> tuple[RolloutState, list[dict[str, Any]]]:
+    pods = {name: _Pod(profile, arm) for name, arm in arms.items()}
+    interval = float(policy.rollout.analysis.interval_seconds)
+    if arms[STABLE].latency is None or arms[CANARY].latency is None:
+        analysis = policy.rollout.analysis
+        silent = analysis.latency.model_copy(update={"enabled": False})
+        rollout = policy.rollout.model_copy(update={"analysis": analysis.model_copy(update={"latency": silent})})
+        policy = policy.model_copy(update={"rollout": rollout})
+    state, now, looks = RolloutState(), 0.0, list[dict[str, Any]]()
+
+    def tick(target: str) -> None:
+        nonlocal state
+        live = {name: RevisionHealth(desired=1, ready=1) for name in arms}
+        seen = Observation(
+            now=now, generation=1, spec=policy, target=target, revisions=live, route=state.route,
+            pods=tuple(pod.observe() for pod in pods.values()), drift=dict(results),
+        )  # fmt: skip
+        state = step(state, seen).state
+
+    for target in (STABLE, STABLE, CANARY, CANARY, CANARY, CANARY):
+        tick(target)
+    for rows in _cut(arms, interval):
+        now += interval
+        for name, pod in pods.items():
+            pod.serve(rows[name])
+        tick(CANARY)
+        looks.append(_look_json(state, {name: len(rows[name]) for name in arms}))
+        if state.phase in SETTLED or state.promoting:
+            break
+    return state, looks
+
+
+def _cut(arms: Mapping[str, Arm], interval: float) -> list[dict[str, NDArray[np.intp]]]:
+    """Rows of each look: by time where all rows have one and they last for some looks, else in equal parts."""
+    times = [arm.times for arm in arms.values() if arm.times is not None and np.isfinite(arm.times).all()]
+    if len(times) == len(arms):
+        begin, end = min(t.min() for t in times), max(t.max() for t in times)
+        if end - begin >= 5 * interval:
+            n = min(math.ceil((end - begin) / interval), 100 * MAX_LOOKS)
+            width = (end - begin) / n
+            places = {
+                name: np.minimum(((arm.times - begin) / width).astype(int), n - 1)
+                for name, arm in arms.items()
+                if arm.times is not None
+            }
+            return [{name: np.flatnonzero(place == i) for name, place in places.items()} for i in range(n)]
+    n = min(max(len(arms[CANARY]) // ROWS_PER_LOOK, 1), MAX_LOOKS)
+    parts = {name: np.array_split(np.arange(len(arm)), n) for name, arm in arms.items()}
+    return [{name: parts[name][i] for name in arms} for i in range(n)]
+
+
+# --- the answer ---------------------------------------------------------------------------------------------------
+
+
+def _decision(state: RolloutState, results: Mapping[str, DriftResult]) -> tuple[str, str]:
+    evidence = state.evidence
+    if state.phase in {Phase.ROLLING_BACK, Phase.ROLLED_BACK}:
+        return "Rollback", f"{state.reason}: {state.message}"
+    if state.phase is Phase.PAUSED:
+        return "Pause", f"{state.reason}: {state.message}"
+    if state.promoting or state.phase is Phase.BAKING:
+        return "Promote", f"Promoted: {evidence.message if evidence else state.message}"
+    held = evidence.hold if evidence is not None else ""
+    if held and results[STABLE].verdict is DriftVerdict.DRIFT:
+        return "Alert", f"{held}: {results[STABLE].message}"
+    words = held or (evidence.message if evidence is not None else "") or state.message
+    return "Hold", f"AnalysisInconclusive: {words}"
+
+
+def _look_json(state: RolloutState, requests: dict[str, int]) -> dict[str, Any]:
+    evidence = state.evidence
+    return {
+        "requests": requests,
+        "verdict": evidence.verdict.value if evidence is not None else "Inconclusive",
+        "phase": state.phase.value,
+        "checks": [report.model_dump(mode="json") for report in evidence.reports] if evidence is not None else [],
+    }
+
+
+def _drift_json(stable: DriftResult, canary: DriftResult | None) -> dict[str, Any]:
+    found = stable.model_dump(mode="json", by_alias=True)
+    return found | ({"canary": canary.model_dump(mode="json", by_alias=True)} if canary is not None else {})
