@@ -22,7 +22,8 @@ Endpoint = tuple[str, int]
 class _Pipe(asyncio.Protocol):
     """One end of a forwarded connection: what comes in here goes out there, at the speed of the slower side."""
 
-    def __init__(self) -> None:
+    def __init__(self, connected: Callable[[_Pipe], None] | None = None) -> None:
+        self._connected = connected
         self.transport: asyncio.Transport | None = None
         self.peer: _Pipe | None = None
         self._pending: list[bytes] = []
@@ -32,6 +33,8 @@ class _Pipe(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - tells the type checker; asyncio promises it
         self.transport = transport
         transport.set_write_buffer_limits(high=_HIGH_WATER)
+        if self._connected is not None:
+            self._connected(self)
 
     def join(self, peer: _Pipe) -> None:
         """Connect both ends; what was received before goes out now."""
@@ -94,7 +97,7 @@ class Forwarder:
     async def start(self) -> None:
         """Listen. Raises OSError: PermissionError for a port below 1024 without the right to it."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, self.host, self.port, backlog=1024)
+        self._server = await loop.create_server(lambda: _Pipe(self._accept), self.host, self.port, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
@@ -102,12 +105,10 @@ class Forwarder:
         if self._server is not None:
             self._server.close()
 
-    def _accept(self) -> _Pipe:
-        pipe = _Pipe()
+    def _accept(self, pipe: _Pipe) -> None:
         task = asyncio.create_task(self._connect(pipe))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return pipe
 
     async def _connect(self, client: _Pipe) -> None:
         endpoints = list(self._endpoints())

@@ -9,14 +9,14 @@ from typing import Final
 from mlserve_local.client import ApiClient
 from mlserve_local.events import EventRecorder
 from mlserve_local.informer import Informer, run_all
-from mlserve_local.node.context import NodeServices
+from mlserve_local.node.context import NAMESPACE, NodeServices
 from mlserve_local.node.pod import PodWorker, clean_up
 from mlserve_local.node.registration import Registration
 from mlserve_local.node.server import NodeServer
 from mlserve_local.node.settings import AddressPool, NodeSettings
-from mlserve_local.node.stats import SAMPLE_SECONDS, Stats
+from mlserve_local.node.stats import Stats
 from mlserve_local.node.volumes import references
-from mlserve_local.objects import CONFIG_MAPS, PODS, SECRETS, Obj, is_deleting, name_of, namespace_of, uid_of
+from mlserve_local.objects import CONFIG_MAPS, PODS, SECRETS, SERVICES, Obj, is_deleting, name_of, namespace_of, uid_of
 from mlserve_local.processes import become_subreaper, end_orphans
 from mlserve_local.program import announce_ready
 
@@ -35,9 +35,16 @@ class Node:
         self._pods = Informer(client, PODS, field_selector=f"spec.nodeName={settings.name}")
         self._config_maps = Informer(client, CONFIG_MAPS)
         self._secrets = Informer(client, SECRETS)
+        self._service_objects = Informer(client, SERVICES, indexers={NAMESPACE: lambda obj: [namespace_of(obj)]})
         self._events = EventRecorder(client, "kubelet", settings.name)
         self._services = NodeServices(
-            settings, client, self._events, self._config_maps, self._secrets, AddressPool(settings.pod_cidr)
+            settings,
+            client,
+            self._events,
+            self._config_maps,
+            self._secrets,
+            self._service_objects,
+            AddressPool(settings.pod_cidr),
         )
         self._server = NodeServer(self)
 
@@ -56,9 +63,10 @@ class Node:
                     group.create_task(registration.run())
                     group.create_task(self._events.run())
                     group.create_task(self._sample())
-                    group.create_task(run_all([self._config_maps, self._secrets]))
-                    await self._config_maps.synced.wait()
-                    await self._secrets.synced.wait()
+                    sources = [self._config_maps, self._secrets, self._service_objects]
+                    group.create_task(run_all(sources))
+                    for source in sources:
+                        await source.synced.wait()
                     group.create_task(self._pods.run())
                     await self._pods.synced.wait()
                     announce_ready(node=self.settings.name, port=self._server.port)
@@ -105,7 +113,7 @@ class Node:
 
     async def _sample(self) -> None:
         while True:
-            await asyncio.sleep(SAMPLE_SECONDS)
+            await asyncio.sleep(self.stats.next_in)
             if self.workers:
                 self.stats.sample(self.workers.values())
                 end_orphans()

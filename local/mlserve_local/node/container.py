@@ -99,7 +99,8 @@ class Container:
                 for kind, name in config_references(self.spec):
                     await self.context.node.ensure(self.context.namespace, kind, name)
                 if self.context.pod["spec"].get("enableServiceLinks", True):
-                    self.context.service_links = service_links(await self.context.node.services(self.context.namespace))
+                    services = self.context.node.services_of(self.context.namespace)
+                    self.context.service_links = service_links(services)
                 execution = prepare(self.context, self.spec)
             except ImageNotFoundError as error:
                 await self._image_missing(str(error))

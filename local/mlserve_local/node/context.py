@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from mlserve_local.client import ApiClient, ApiError
 from mlserve_local.events import EventRecorder
 from mlserve_local.informer import Informer
 from mlserve_local.node.settings import AddressPool, NodeSettings
-from mlserve_local.objects import CONFIG_MAPS, SECRETS, SERVICES, Obj, namespace_of
+from mlserve_local.objects import CONFIG_MAPS, SECRETS, Obj, namespace_of
+
+NAMESPACE: Final = "namespace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class NodeServices:
     events: EventRecorder
     config_maps: Informer
     secrets: Informer
+    services: Informer
+    """Indexed by NAMESPACE."""
     addresses: AddressPool
 
     def lookup(self, namespace: str) -> Callable[[str, str], Obj | None]:
@@ -40,10 +45,9 @@ class NodeServices:
                 if error.code != 404:
                     raise
 
-    async def services(self, namespace: str) -> list[Obj]:
+    def services_of(self, namespace: str) -> list[Obj]:
         """Services of a namespace: a container learns their addresses when it starts."""
-        path = SERVICES.path(namespace)
-        return list((await self.client.request("GET", path)).get("items") or ())
+        return self.services.by_index(NAMESPACE, namespace)
 
 
 @dataclass(slots=True)

@@ -58,7 +58,7 @@ async def _run(
     program = executable(command[0], execution.env["PATH"]) if command else None
     if program is None:
         shown = command[0] if command else ""
-        return _failure(f'command not found: exec: "{shown}": executable file not found in $PATH', 127)
+        return _failure(f'exec: "{shown}": executable file not found in $PATH')
     streams = _Terminal() if terminal else _Pipes(stdin=stdin)
     try:
         process = Process.spawn(
@@ -71,7 +71,7 @@ async def _run(
         )
     except OSError as error:
         streams.close()
-        return _failure(str(error), 126)
+        return _failure(str(error))
     streams.started()
     outputs = [asyncio.create_task(_copy_out(socket, channel, fd)) for channel, fd in streams.outputs]
     inputs = asyncio.create_task(_copy_in(socket, streams, process))
@@ -99,8 +99,10 @@ def _exit_status(code: int) -> dict[str, Any]:
     }
 
 
-def _failure(message: str, code: int) -> dict[str, Any]:
-    return {**_exit_status(code), "message": message}
+def _failure(message: str) -> dict[str, Any]:
+    """The command never ran: a kubelet calls that an internal error."""
+    text = f"Internal error occurred: error executing command in container: {message}"
+    return {"metadata": {}, "status": "Failure", "reason": "InternalError", "message": text, "code": 500}
 
 
 class _Pipes:

@@ -20,6 +20,8 @@ from mlserve_local.objects import Obj, name_of, namespace_of, timestamp, uid_of
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 SAMPLE_SECONDS: Final = 10.0
+CONFIRM_SECONDS: Final = 1.0
+"""After a container was found over its memory limit: one sample may catch a fork that shares its pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class Stats:
         self._over_limit: set[tuple[str, str]] = set()
         self._sampled_at = 0.0
 
+    @property
+    def next_in(self) -> float:
+        """Seconds until the next sample is due."""
+        return CONFIRM_SECONDS if self._over_limit else SAMPLE_SECONDS
+
     def sample(self, workers: Iterable[PodWorker]) -> None:
         """Measure, and end containers that exceed their memory limit in two samples in a row."""
         now = time.monotonic()
@@ -78,6 +85,7 @@ class Stats:
                 key = (worker.uid, container.record.name)
                 samples[key] = _advance(self._samples.get(key), process.pid, now, measured[process.pid])
                 self._enforce(key, container, measured[process.pid])
+        self._over_limit &= samples.keys()
         self._samples = samples
         self._sampled_at = now
 

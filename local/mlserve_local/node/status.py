@@ -51,8 +51,10 @@ class ContainerRecord:
 
 
 def init_done(record: ContainerRecord) -> bool:
-    """Has an init container done its part? A sidecar has once it has started."""
-    return record.started if record.sidecar else record.exit_code == 0
+    """Has an init container done its part? A sidecar has once it has started, whatever becomes of it later."""
+    if record.sidecar:
+        return record.started or record.exit_code is not None or bool(record.last_state)
+    return record.exit_code == 0
 
 
 def phase(policy: str, init: Sequence[ContainerRecord], main: Sequence[ContainerRecord]) -> str:
