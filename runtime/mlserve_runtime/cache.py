@@ -42,7 +42,7 @@ class ResponseCache:
     def keep(self, key: bytes, answers: list[Answer]) -> None:
         """Remember a result; its arrays are copied so that the batch they are part of can go."""
         result = collect_result(answers)
-        self._results[key] = Answer(result, 0, len(result.finite), 0)
+        self._results[key] = Answer(result, 0, len(next(iter(result.outputs.values()))), 0)
         self._results.move_to_end(key)
         if len(self._results) > self._limit:
             self._results.popitem(last=False)

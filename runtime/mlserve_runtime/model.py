@@ -171,8 +171,9 @@ def collect_result(answers: Sequence[Answer]) -> Outcome:
     """A job's own result, copied out of the batches it ran in."""
     parts = [part.result.predictions[part.start : part.stop] for part in answers if part.result.predictions is not None]
     outputs = {name: np.array(array) for name, array in collect_outputs(answers).items()}
-    finite = np.concatenate([part.result.finite[part.start : part.stop] for part in answers])
-    return Outcome(outputs, join_predictions(parts) if parts else None, finite)
+    all_finite = all(part.result.all_finite for part in answers)
+    predictions = join_predictions(parts) if parts else None
+    return Outcome(outputs, lambda: predictions, all_finite)
 
 
 def join_predictions(parts: Sequence[Predictions]) -> Predictions:
@@ -201,6 +202,8 @@ def predicted_classes(answers: Sequence[Answer]) -> list[int]:
 def first_bad_row(answers: Sequence[Answer]) -> int | None:
     """The first row of a job whose outputs hold NaN or infinity."""
     for part in answers:
+        if part.result.all_finite:
+            continue
         finite = part.result.finite
         for row in range(part.start, part.stop):
             if not finite[row]:

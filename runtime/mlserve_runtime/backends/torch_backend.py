@@ -75,13 +75,16 @@ class TorchBackend:
         """Run on the worker thread; arrays are shared with torch without a copy where they are on the CPU."""
         rows = len(next(iter(inputs.values())))
         call = self._choose(rows)
-        with torch.inference_mode():
-            if self._staging is not None:
-                results = self._staging.run(call, inputs)
-            else:
-                results = call(*[torch.from_numpy(array) for array in inputs.values()])
-            named = named_outputs(results, self._outputs)
-            return {name: _to_numpy(value) for name, value in named.items()}
+        if not torch.is_inference_mode_enabled():
+            # For good: nothing on a thread that runs a model needs gradients, and entering costs as much as a layer.
+            torch.inference_mode().__enter__()
+        if self._staging is not None:
+            results = self._staging.run(call, inputs)
+        else:
+            results = call(*[torch.from_numpy(array) for array in inputs.values()])
+        if type(results) is torch.Tensor and len(self._outputs) == 1:
+            return {self._outputs[0]: _to_numpy(results)}
+        return {name: _to_numpy(value) for name, value in named_outputs(results, self._outputs).items()}
 
     def tune(self, samples: Mapping[int, Tensors]) -> None:
         """Run every batch size once (errors of the model come out here), then choose executables by time."""
@@ -195,4 +198,4 @@ def _to_numpy(value: Any) -> Any:
         raise LoadError(f"the model returns {type(value).__name__} where a tensor is declared")
     if value.dtype is torch.bfloat16:
         value = value.float()
-    return value.cpu().numpy()
+    return value.numpy() if value.is_cpu else value.cpu().numpy()

@@ -32,6 +32,10 @@ class CostModel:
     seconds: float = 0.0
     rows_squared: float = 0.0
     rows_seconds: float = 0.0
+    per_row: float = 0.0
+    """Seconds each further row adds; 0 while all passes had one size."""
+    fixed: float = 0.0
+    """Seconds of a pass that do not depend on its rows."""
     gap: float = 0.0
     """Smoothed seconds between arrivals; 0 while unknown."""
     last_arrival: float = 0.0
@@ -43,6 +47,12 @@ class CostModel:
         self.seconds = self.seconds * _FORGET + seconds
         self.rows_squared = self.rows_squared * _FORGET + rows * rows
         self.rows_seconds = self.rows_seconds * _FORGET + rows * seconds
+        spread = self.weight * self.rows_squared - self.rows * self.rows
+        if spread > 1e-9 * self.rows_squared * self.weight:
+            self.per_row = max(0.0, (self.weight * self.rows_seconds - self.rows * self.seconds) / spread)
+        else:
+            self.per_row = 0.0
+        self.fixed = max(0.0, (self.seconds - self.per_row * self.rows) / self.weight)
 
     def arrived(self, now: float) -> None:
         """Learn from one arrival."""
@@ -51,32 +61,13 @@ class CostModel:
             self.gap = gap if not self.gap else self.gap + _ARRIVALS * (gap - self.gap)
         self.last_arrival = now
 
-    @property
-    def per_row(self) -> float:
-        """Seconds each further row adds; 0 while all passes had one size."""
-        spread = self.weight * self.rows_squared - self.rows * self.rows
-        if self.weight == 0 or spread <= 1e-9 * self.rows_squared * self.weight:
-            return 0.0
-        return max(0.0, (self.weight * self.rows_seconds - self.rows * self.seconds) / spread)
-
-    @property
-    def fixed(self) -> float:
-        """Seconds of a pass that do not depend on its rows."""
-        if self.weight == 0:
-            return 0.0
-        return max(0.0, (self.seconds - self.per_row * self.rows) / self.weight)
-
     def pass_seconds(self, rows: int) -> float:
         """Expected seconds of one pass."""
         return self.fixed + self.per_row * rows
 
     def drain_seconds(self, rows: int, max_rows: int) -> float:
         """Expected seconds until `rows` have run in passes of at most `max_rows`."""
-        if self.weight == 0:
-            return 0.0
-        per_row = self.per_row
-        fixed = max(0.0, (self.seconds - per_row * self.rows) / self.weight)
-        return -(-rows // max_rows) * fixed + per_row * rows
+        return -(-rows // max_rows) * self.fixed + self.per_row * rows
 
     def waiting_pays(self, rows: int) -> bool:
         """Whether the next row is expected soon enough to be worth delaying the `rows` that wait.

@@ -7,6 +7,7 @@ outputs are returned; an error is exactly `{"error": "text"}`.
 
 from __future__ import annotations
 
+import array
 import math
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from mlserve_core.model_spec import TensorSpec
+from mlserve_core.model_spec import ModelSpec, TensorSpec
 from mlserve_core.wire import HEADER_PREDICTION_ID
 from mlserve_runtime.batching.queue import Job
 from mlserve_runtime.calls import Call, Prepared, Reply
@@ -46,12 +47,17 @@ class InferRoute:
 
     name = "v2"
 
+    def __init__(self, spec: ModelSpec) -> None:
+        tensor = spec.inputs[0]
+        plain = len(spec.inputs) == 1 and tensor.datatype == "FP32" and tensor.row_size is not None
+        self._plain = (tensor.name, list(tensor.row_shape), tensor.row_size or 0) if plain else None
+
     def decode(self, call: Call, model: ServedModel) -> Prepared:
         """Tensors of a V2 request. Raises InvalidInputError naming the tensor."""
         document, tail = _split_body(call)
-        specs = model.artifact.spec.inputs
-        inputs = _read_inputs(document, tail, specs)
-        checked = model.pipeline.check(inputs)
+        checked = self._read_plain(document)
+        if checked is None:
+            checked = model.pipeline.check(_read_inputs(document, tail, model.artifact.spec.inputs))
         parameters = _parameters(document)
         options = _read_outputs(document, parameters, model)
         return Prepared(
@@ -60,6 +66,31 @@ class InferRoute:
             timeout=_timeout(parameters),
             priority=_priority(parameters),
         )
+
+    def _read_plain(self, document: dict[str, Any]) -> Tensors | None:
+        """The usual request in a few steps: one FP32 tensor of fixed row shape as a flat list of finite numbers.
+
+        Whatever is not exactly that, wrong requests above all, is None: the general way reads it or says what is wrong.
+        """
+        if self._plain is None:
+            return None
+        name, row_shape, row_size = self._plain
+        try:
+            (entry,) = document["inputs"]
+            shape, data = entry["shape"], entry["data"]
+            if (
+                entry["name"] != name
+                or entry["datatype"] != "FP32"
+                or shape[1:] != row_shape
+                or type(data) is not list
+                or len(data) != shape[0] * row_size
+                or not data
+            ):
+                return None
+            flat = np.frombuffer(array.array("f", data), dtype=np.float32)
+            return {name: flat.reshape(shape)} if math.isfinite(np.add.reduce(flat)) else None
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
 
 
 def encode(model: ServedModel, job: Job, options: OutputOptions) -> Reply:

@@ -75,10 +75,20 @@ class PredictionProtocol(HttpToolsProtocol):
     front: Front
     """Set on the subclass that `protocol_for` makes."""
 
+    def on_message_begin(self) -> None:
+        """A scope is built only for requests that take the generic path."""
+        self.url = b""
+        self.headers = []
+
     def on_headers_complete(self) -> None:
         """Take the short cut if this request allows it."""
         exchange = self._begin()
         if exchange is None:
+            url, headers = self.url, self.headers
+            super().on_message_begin()
+            self.url = url
+            self.headers.extend(headers)
+            self.expect_100_continue = any(name == b"expect" for name, _ in headers)
             super().on_headers_complete()
             return
         self.cycle = exchange  # type: ignore[assignment]

@@ -28,12 +28,12 @@ def build_routes(
     settings: Settings, decoders: Executor, model: ServedModel | None = None, lookup: Lookup | None = None
 ) -> RouteTable:
     """All prediction routes of a model."""
-    infer, v1 = InferRoute(), V1Route(decoders, settings.queue_rows)
     table: dict[bytes, Route] = {
         b"/predict": PredictRoute(decoders, lookup),
         b"/predict/batch": BatchRoute(decoders, settings.max_simple_batch),
     }
     if model is not None:
+        infer, v1 = InferRoute(model.artifact.spec), V1Route(decoders, settings.queue_rows)
         name, version = quote(model.name).encode(), quote(model.version).encode()
         table[b"/v2/models/" + name + b"/infer"] = infer
         table[b"/v2/models/" + name + b"/versions/" + version + b"/infer"] = infer

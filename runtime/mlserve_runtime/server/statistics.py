@@ -29,8 +29,10 @@ def live_statistics(plane: DataPlane, started: float) -> dict[str, Any]:
         "errorsByReason": dict(metrics.rejected),
         "requestsByRoute": {f"{route} {status}": count for (route, status), count in metrics.requests.items()},
         "requestsPerSecond": round(total / uptime, 2),
-        "latencyMillis": _millis(metrics.latency),
-        "phasesMillis": {name: _millis(histogram) for name, histogram in metrics.phases.items()},
+        "latencyMillis": _millis(plane.recorder.lanes.latency()),
+        "phasesMillis": {
+            name: round(seconds / max(metrics.answered, 1) * 1e3, 3) for name, seconds in metrics.phase_seconds.items()
+        },
         "batches": batches,
         "meanBatchRows": round(metrics.batch_rows.sum / batches, 2) if batches else 0.0,
         "inFlight": plane.in_flight,
@@ -57,7 +59,7 @@ def triton_statistics(plane: DataPlane, model: ServedModel) -> dict[str, Any]:
     def duration(count: int, seconds: float) -> dict[str, int]:
         return {"count": count, "ns": int(seconds * 1e9)}
 
-    phases = metrics.phases
+    phases = metrics.phase_seconds
     return {
         "model_stats": [
             {
@@ -67,12 +69,12 @@ def triton_statistics(plane: DataPlane, model: ServedModel) -> dict[str, Any]:
                 "inference_count": int(metrics.batch_rows.sum),
                 "execution_count": metrics.batch_rows.count,
                 "inference_stats": {
-                    "success": duration(answered, sum(phase.sum for phase in phases.values())),
+                    "success": duration(answered, sum(phases.values())),
                     "fail": duration(failed, 0.0),
-                    "queue": duration(answered, phases["queue"].sum),
-                    "compute_input": duration(answered, phases["parse"].sum),
-                    "compute_infer": duration(answered, phases["forward"].sum),
-                    "compute_output": duration(answered, phases["encode"].sum),
+                    "queue": duration(answered, phases["queue"]),
+                    "compute_input": duration(answered, phases["parse"]),
+                    "compute_infer": duration(answered, phases["forward"]),
+                    "compute_output": duration(answered, phases["encode"]),
                     "cache_hit": duration(plane.cache.hits if plane.cache else 0, 0.0),
                     "cache_miss": duration(plane.cache.misses if plane.cache else 0, 0.0),
                 },

@@ -23,10 +23,12 @@ from mlserve_core.wire import (
 )
 from mlserve_runtime.calls import Headers, LaneName
 from mlserve_runtime.errors import ServingError
+from mlserve_runtime.telemetry.histogram import Histogram
 
 _PREVIEW: Final = HEADER_PREVIEW.encode()
 _UNIT: Final = HEADER_UNIT.encode()
 _SUFFIX: Final = MIRROR_HOST_SUFFIX.encode()
+_EDGES_A_DOUBLING: Final = 4
 _MAX_UNITS: Final = 100_000
 
 
@@ -122,6 +124,8 @@ class Lanes:
     def __init__(self) -> None:
         self.live = Lane()
         self.mirror = Lane()
+        self.unjudged = Lane()
+        """Previews and repeated units: in the metrics people watch, but no evidence."""
         self.units = Units()
 
     def assign(self, headers: Headers) -> LaneName | None:
@@ -135,6 +139,18 @@ class Lanes:
             return None
         return "live"
 
-    def of(self, name: LaneName) -> Lane:
+    def of(self, name: LaneName | None) -> Lane:
         """The counters of a lane."""
-        return self.live if name == "live" else self.mirror
+        if name == "live":
+            return self.live
+        return self.mirror if name == "mirror" else self.unjudged
+
+    def latency(self) -> Histogram:
+        """Latencies of all requests, for people: every fourth edge (one a doubling) of what is on the wire."""
+        lanes = (self.live, self.mirror, self.unjudged)
+        histogram = Histogram([edge / 1e6 for edge in LATENCY_EDGES_MICROS[::_EDGES_A_DOUBLING]])
+        for index, counts in enumerate(zip(*(lane.latency for lane in lanes), strict=True)):
+            place = -(-index // _EDGES_A_DOUBLING)
+            histogram.counts[min(place, len(histogram.counts) - 1)] += sum(counts)
+        histogram.sum = sum(lane.latency_sum_micros for lane in lanes) / 1e6
+        return histogram

@@ -9,7 +9,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -73,12 +79,12 @@ class RuntimeCollector(Collector):
 
     def _histograms(self) -> Iterator[Metric]:
         metrics = self._plane.recorder.metrics
-        yield _histogram("mlserve_request_duration_seconds", metrics.latency)
-        phases = HistogramMetricFamily(
+        yield _histogram("mlserve_request_duration_seconds", self._plane.recorder.lanes.latency())
+        phases = SummaryMetricFamily(
             "mlserve_phase_duration_seconds", METRICS["mlserve_phase_duration_seconds"], labels=["phase"]
         )
-        for name, histogram in metrics.phases.items():
-            phases.add_metric([name], histogram.cumulative(), histogram.sum)
+        for name, seconds in metrics.phase_seconds.items():
+            phases.add_metric([name], metrics.answered, seconds)
         yield phases
         yield _histogram("mlserve_batch_rows", metrics.batch_rows)
         yield _histogram("mlserve_batch_duration_seconds", metrics.batch_seconds)

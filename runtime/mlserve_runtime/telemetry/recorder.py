@@ -33,8 +33,9 @@ class ServerMetrics:
     """By route and status."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Requests without a prediction, by reason."""
-    phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram.seconds() for phase in PHASES})
-    latency: Histogram = field(default_factory=Histogram.seconds)
+    phase_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    """Sums over the answered requests."""
+    answered: int = 0
     batch_rows: Histogram = field(default_factory=Histogram.rows)
     batch_seconds: Histogram = field(default_factory=Histogram.seconds)
     confidence: Histogram = field(default_factory=Histogram.fractions)
@@ -84,27 +85,23 @@ class Recorder:
         job = call.job
         if job is None:
             return
-        latency = now - call.received
         queue = job.started - job.enqueued
         metrics = self.metrics
+        metrics.answered += 1
         metrics.requests[call.route.name, 200] += 1
-        phases = metrics.phases
-        phases["parse"].observe(call.decoded - call.received)
-        phases["queue"].observe(queue)
-        phases["forward"].observe(job.finished - job.started)
-        phases["encode"].observe(now - job.finished)
-        metrics.latency.observe(latency)
-        if call.lane is not None:
-            self.lanes.of(call.lane).answered(job.rows, latency * 1e6, queue * 1e6)
+        seconds = metrics.phase_seconds
+        seconds["parse"] += call.decoded - call.received
+        seconds["queue"] += queue
+        seconds["forward"] += job.finished - job.started
+        seconds["encode"] += now - job.finished
+        self.lanes.of(call.lane).answered(job.rows, (now - call.received) * 1e6, queue * 1e6)
 
     def failed(self, call: Call, error: ServingError, now: float) -> None:
         """A request was answered with an error."""
         latency = now - call.received
         self.metrics.requests[call.route.name, error.status] += 1
         self.metrics.rejected[error.reason] += 1
-        self.metrics.latency.observe(latency)
-        if call.lane is not None:
-            self.lanes.of(call.lane).failed(error, latency * 1e6)
+        self.lanes.of(call.lane).failed(error, latency * 1e6)
 
     def cached(self, call: Call, answer: Answer, inputs: Tensors) -> None:
         """Rows answered without the model are evidence like any other."""
