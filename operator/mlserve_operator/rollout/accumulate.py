@@ -27,6 +27,10 @@ SHARE_MARGIN: Final = 0.5
 """Odds by which a share may be off: pods are not read at the same instant."""
 
 
+TEMPER: Final = {"latency": 1 / 4}
+"""Slow answers are not independent: a process that stalls delays everything in flight. They are taken to come in
+groups of four (see `eprocess.log_growth`), so one stall of one pod is no verdict on a version."""
+
 SLOW_IS_NOT_WRONG: Final = 3.0
 """A slow answer weighs a third of a wrong one: stable itself is slower than its own p95 in 5 of 100 requests."""
 
@@ -85,7 +89,8 @@ def _add_counts(
     }
     if n_c == 0 or n_s == 0:
         return check.model_copy(update=totals)
-    growth = eprocess.log_growth(n_c, x_c, n_s, x_s, margin=analysis.margin_percent / 100)
+    margin, temper = analysis.margin_percent / 100, TEMPER.get(name, 1.0)
+    growth = eprocess.log_growth(n_c, x_c, n_s, x_s, margin=margin, temper=temper)
     relative, absolute = zip(*(tolerance(analysis, weight, name) for weight in weights), strict=True)
     rate = noninferiority.guess_rate(check.faded_bad, check.faded_units)
     better = noninferiority.log_growth(n_c, x_c, n_s, x_s, rate=rate, relative=relative, absolute=absolute)

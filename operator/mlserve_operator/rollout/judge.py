@@ -44,6 +44,9 @@ REQUIRED: Final = ("errors", "outputs", "latency")
 HARM: Final = frozenset({"errors", "outputs"})
 UNFAIR: Final = frozenset({"inputs", "share"})
 PREDICTIONS: Final = frozenset({"predictions", "confidence"})
+FLOOR: Final = {"latency": 0.05}
+"""Share of bad events below which a check cannot fail. Slow means slower than 1.25 times stable's p95: while fewer than
+5 in 100 answers are, the canary's own p95 is within that limit, however surely its tail differs from stable's."""
 MIN_OTHERS: Final = 20
 """Requests of the other pods needed to say that one pod alone is bad."""
 
@@ -219,7 +222,8 @@ def _single_pod(names: Sequence[str], evidence: Evidence, analysis: Analysis) ->
 def _report(name: str, check: CheckEvidence, alpha: float, index: int) -> CheckReport:
     log_e = float(eprocess.log_e_value(check.worse, check.looks))
     words = f"{check.canary_bad} of {check.canary} bad, stable {check.stable_bad} of {check.stable}"
-    if log_e >= -math.log(alpha):
+    large = check.canary_bad > FLOOR.get(name, 0.0) * check.canary
+    if large and log_e >= -math.log(alpha):
         return CheckReport(name=name, verdict=Verdict.FAILED, evidence=_ln(log_e, alpha), message=words)
     good = float(eprocess.log_e_value([[check.good[index]]], check.looks)[0]) if check.looks else 0.0
     verdict = Verdict.SUCCESSFUL if good >= -math.log(ALPHA_PROMOTE) else Verdict.INCONCLUSIVE
