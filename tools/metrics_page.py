@@ -15,16 +15,23 @@ if TYPE_CHECKING:
 HEAD = """# Metrics
 
 Written by `make generate` from the code. Port 9090, path `/metrics`, of every pod; routers answer Envoy's own metrics
-there. Counters end in `_total`; a histogram has `_bucket`, `_sum` and `_count`. The PodMonitor of the
+there. Counters end in `_total`; a summary has `_sum` and `_count`, a histogram
+`_bucket` too. The PodMonitor of the
 chart adds the labels `namespace`, `pod`, `modeldeployment` and `revision` to the runtime's.
 """
 
 
 def runtime_kind(name: str) -> str:
-    """Whether the runtime's collector makes a counter, a gauge or a histogram of a name; empty if it makes none."""
+    """What the runtime's collector makes of a name.
+
+    Raises:
+        SystemExit: It makes nothing of it.
+    """
     source = inspect.getsource(runtime)
-    found = re.search(rf'(?i)(counter|gauge|histogram)(?:MetricFamily)?\(\s*"{name}"', source)
-    return found[1].lower() if found else ""
+    found = re.search(rf'(?i)(counter|gauge|histogram|summary)(?:MetricFamily)?\(\s*"{name}"', source)
+    if found is None:
+        raise SystemExit(f"{name} is in METRICS of the runtime, but its collector never makes it")
+    return found[1].lower()
 
 
 def table(rows: Iterable[tuple[str, str, str]]) -> str:
@@ -39,6 +46,5 @@ def table(rows: Iterable[tuple[str, str, str]]) -> str:
 def generated_files() -> dict[str, str]:
     """The page by its path below the root."""
     operator = table((family.name, family.type, family.documentation) for family in REGISTRY.collect())
-    made = ((name, runtime_kind(name), meaning) for name, meaning in runtime.METRICS.items())
-    serving = table(row for row in made if row[1])
+    serving = table((name, runtime_kind(name), meaning) for name, meaning in runtime.METRICS.items())
     return {"docs/reference/metrics.md": f"{HEAD}\n## Runtime\n\n{serving}\n## Operator\n\n{operator}"}
