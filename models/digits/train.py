@@ -247,8 +247,10 @@ def write_samples(data: Data, directory: Path, count: int = 20) -> None:
         rows = data.test[data.labels[data.test] == digit][: count // 10]
         for row in rows:
             Image.fromarray(data.pixels[row]).save(directory / f"{digit}_{row:04d}.png")
-    first = data.pixels[data.test[0]].ravel().tolist()
-    (directory / "row.json").write_text(json.dumps({"features": first}) + "\n")
+    rows = [{"features": data.pixels[i].ravel().tolist(), "label": str(data.labels[i])} for i in data.test]
+    lines = [json.dumps(row, separators=(",", ":")) for row in rows]
+    (directory / "held_out.jsonl").write_text("\n".join(lines) + "\n")
+    (directory / "row.json").write_text(json.dumps({"features": rows[0]["features"]}) + "\n")
 
 
 def write_deployment(version: str, digest: str) -> None:

@@ -93,6 +93,20 @@ class TestLastWords:
         assert message.startswith("FetchFailed: the artifact cannot be written")
 
 
+@pytest.mark.parametrize("uri", ["pvc://claim/path", "oci://registry.example.com/models/tumor:1"])
+def test_a_mounted_artifact_is_verified_where_it_lies(uri: str, tmp_path: Path) -> None:
+    directory = tmp_path / "mounted"
+    shutil.copytree(TUMOR / "artifacts" / "v1", directory)
+    before = sorted(directory.iterdir())
+    environment = {"MLSERVE_MODEL_URI": uri, "MLSERVE_MODEL_DIR": str(directory)}
+    assert run("fetch", **environment).returncode == 0
+    assert sorted(directory.iterdir()) == before
+    (directory / "weights.safetensors").write_bytes(b"changed")
+    done = run("fetch", **environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("ChecksumMismatch: weights.safetensors has 7 bytes")
+
+
 def test_fetch_imports_neither_torch_nor_the_web_stack(tmp_path: Path) -> None:
     script = (
         "import sys; from mlserve_runtime.main import main;"
@@ -140,6 +154,15 @@ class TestPackage:
         assert any("only large drift" in note for note in result["notes"])
         shown = run("profile", "show", unpackaged)
         assert "tumor: 143 rows, 30 features" in shown.stdout
+
+    def test_a_profile_of_pictures_takes_projections(self, tmp_path: Path) -> None:
+        digits = ROOT / "models" / "digits"
+        shutil.copytree(digits / "artifacts" / "v1", tmp_path / "digits")
+        made = package(tmp_path / "digits", digits / "samples" / "held_out.jsonl")
+        assert made.profile is not None
+        assert made.profile.rows == 450
+        assert made.profile.projection is not None
+        assert made.profile.predictions.accuracy == pytest.approx(0.938, abs=0.001)
 
     def test_without_held_out_data_says_what_is_lost(self, unpackaged: Path) -> None:
         done = run("package", unpackaged)
