@@ -15,7 +15,7 @@ from mlserve_runtime.processing.errors import InputError, PipelineError
 from mlserve_runtime.processing.images import ImageDecoder, decode_base64
 from mlserve_runtime.processing.predictions import Outcome, postprocess
 from mlserve_runtime.processing.steps import compile_steps
-from mlserve_runtime.processing.tensors import DTYPES, Array, Tensors, check_shape, check_values, to_array
+from mlserve_runtime.processing.tensors import DTYPES, Array, Tensors, as_text, check_shape, check_values, to_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,6 +134,8 @@ class Pipeline:
                 raise InputError(f"tensor {name!r} has {len(array)} rows, the others {rows}")
             rows = len(array)
             check_values(array, spec)
+            if spec.datatype == "BYTES":
+                tensors = {**tensors, name: as_text(array, spec)}
         if rows == 0:
             raise InputError("the batch is empty; send at least one row")
         return {name: tensors[name] for name in self._by_name}
@@ -176,9 +178,10 @@ class Pipeline:
         known = {step.input or self.spec.inputs[0].name: step.categories[0] for step in encoders}
         raw: Tensors = {}
         for tensor in self.spec.inputs:
-            value: Any = known.get(tensor.name, "") if tensor.datatype == "BYTES" else 0
+            dtype = DTYPES[tensor.datatype]
+            value: Any = known.get(tensor.name, "" if tensor.datatype == "BYTES" else 0)
             shape = (count, *(1 if size == -1 else size for size in tensor.row_shape))
-            raw[tensor.name] = np.full(shape, value, dtype=DTYPES[tensor.datatype])
+            raw[tensor.name] = np.full(shape, value if tensor.datatype == "BYTES" else dtype.type(value), dtype=dtype)
         return raw
 
     # --- helpers ---------------------------------------------------------------------------------------------------
@@ -222,9 +225,8 @@ class Pipeline:
         """Run the steps on two made-up rows, so that a step that cannot work fails at load and not at a request."""
         if any(tensor.row_size is None for tensor in self.spec.inputs):
             return
-        raw = self.sample_rows(2)
         try:
-            self.preprocess(raw)
+            self.preprocess(self.sample_rows(2))
         except (InputError, ValueError, TypeError, KeyError) as error:
             steps = ", ".join(step.op for step in self.spec.preprocessing)
             raise PipelineError(f"preprocessing ({steps}) does not fit the inputs: {error}") from error

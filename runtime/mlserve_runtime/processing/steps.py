@@ -24,6 +24,7 @@ from mlserve_core.processing import (
     Scale,
     Transpose,
 )
+from mlserve_core.statistics.counter import category_name
 from mlserve_runtime.processing.errors import InputError, PipelineError
 from mlserve_runtime.processing.tensors import DTYPES, Array, Tensors
 
@@ -156,12 +157,13 @@ def _imputer(values: Array) -> ArrayFunction:
 
 def _encoder(step: Encode) -> ArrayFunction:
     index = {category: position for position, category in enumerate(step.categories)}
-    index |= {category.encode(): position for category, position in index.items()}  # type: ignore[misc]
     one_hot = np.vstack([np.eye(len(step.categories), dtype=np.float32), np.zeros(len(step.categories), np.float32)])
 
     def encode(array: Array) -> Array:
         column = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
-        codes = np.fromiter((index.get(_key(item), -1) for item in column), dtype=np.int64, count=len(column))
+        codes = np.fromiter(
+            (index.get(category_name(item) or "", -1) for item in column.tolist()), dtype=np.int64, count=len(column)
+        )
         if step.unknown == "error" and (unknown := np.flatnonzero(codes < 0)).size:
             shown = ", ".join(step.categories[:10]) + (", ..." if len(step.categories) > 10 else "")
             name = step.input or "category"
@@ -172,15 +174,6 @@ def _encoder(step: Encode) -> ArrayFunction:
     return encode
 
 
-def _key(item: Any) -> Any:
-    """Numbers and booleans are categories too: 3 matches "3", true matches "true"."""
-    if isinstance(item, str | bytes):
-        return item
-    if isinstance(item, bool | np.bool_):
-        return str(bool(item)).lower()
-    return str(item)
-
-
 def _text(item: Any) -> str:
-    text = item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
+    text = str(item)
     return text if len(text) <= 60 else text[:60] + "..."

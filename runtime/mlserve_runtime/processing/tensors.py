@@ -74,6 +74,19 @@ def check_values(array: Array, spec: TensorSpec) -> None:
     raise InputError(f"feature {name!r} is {kind}; this model needs a finite number", row=row)
 
 
+def as_text(array: Array, spec: TensorSpec) -> Array:
+    """A BYTES tensor with str elements: protocols that carry bytes must mean the same categories as JSON does."""
+    items = array.ravel().tolist()
+    if not any(isinstance(item, bytes) for item in items):
+        return array
+    text = np.empty(len(items), dtype=np.object_)
+    try:
+        text[:] = [item.decode() if isinstance(item, bytes) else item for item in items]
+    except UnicodeDecodeError as error:
+        raise InputError(f"tensor {spec.name!r} expects text in UTF-8") from error
+    return text.reshape(array.shape)
+
+
 def check_shape(array: Array, spec: TensorSpec) -> None:
     """Compare an array's shape, batch axis included, with the signature."""
     wanted = spec.row_shape

@@ -217,8 +217,22 @@ class TestSteps:
     def test_ordinal_codes_and_bytes(self) -> None:
         steps = [{"op": "encode", "input": "city", "categories": ["a", "b"], "encoding": "ordinal"}]
         model = pipeline(TABLE, preprocessing=steps)
-        raw = {"age": np.zeros(2, np.float32), "city": np.array([b"b", "a"], dtype=object)}
+        raw = model.check({"age": np.zeros(2, np.float32), "city": np.array([b"b", "a"], dtype=object)})
+        assert raw["city"].tolist() == ["b", "a"], "telemetry counts the same category whatever the protocol"
         assert model.preprocess(raw)["city"].tolist() == [1.0, 0.0]
+
+    @pytest.mark.parametrize(
+        ("datatype", "values"), [("INT64", [3, 5]), ("FP32", [3.0, 5.0]), ("BYTES", ["3", "5"])], ids=str
+    )
+    def test_numbers_are_categories_too(self, datatype: str, values: list[Any]) -> None:
+        inputs = [{"name": "zone", "datatype": datatype, "shape": [-1]}]
+        model = pipeline(inputs, preprocessing=[{"op": "encode", "categories": ["5", "3"]}])
+        raw = model.from_json_batch([{"inputs": {"zone": value}} for value in values])
+        assert model.preprocess(raw)["zone"].tolist() == [[0, 1], [1, 0]]
+
+    def test_bytes_that_are_no_text_are_the_clients_fault(self) -> None:
+        with pytest.raises(InputError, match="'city' expects text in UTF-8"):
+            pipeline(TABLE).check({"age": np.zeros(1, np.float32), "city": np.array([b"\xff"], dtype=object)})
 
     @pytest.mark.parametrize(
         "steps",
@@ -227,6 +241,7 @@ class TestSteps:
             pytest.param([{"op": "reshape", "shape": [-1, 2, 2]}], id="reshape of three to four"),
             pytest.param([{"op": "transpose", "axes": [0, 2, 1]}], id="axes that are not there"),
             pytest.param([{"op": "impute", "values": [1, 2]}], id="two values for three columns"),
+            pytest.param([{"op": "encode", "categories": ["a"]}], id="names as categories of numbers"),
         ],
     )
     def test_steps_that_cannot_work_fail_at_load(self, steps: list[dict[str, Any]]) -> None:
