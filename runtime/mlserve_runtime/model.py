@@ -6,7 +6,6 @@ and the check that what came out is an answer at all.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -16,13 +15,20 @@ from typing import Any
 import numpy as np
 
 from mlserve_core.artifact import Artifact, ArtifactError, load_artifact
-from mlserve_core.processing import Encode
 from mlserve_runtime.backends.base import Backend, DeviceOptions, LoadError
 from mlserve_runtime.backends.loading import load_backend
 from mlserve_runtime.backends.threads import available_cpus
 from mlserve_runtime.batching.queue import Answer, Key
 from mlserve_runtime.errors import BadOutputError
-from mlserve_runtime.processing import DTYPES, Outcome, Pipeline, PipelineError, Predictions, Tensors, build_pipeline
+from mlserve_runtime.processing import (
+    Outcome,
+    Pipeline,
+    PipelineError,
+    Predictions,
+    Tensors,
+    build_pipeline,
+    warm_up_rows,
+)
 from mlserve_runtime.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -81,7 +87,10 @@ class ServedModel:
         sizes = [1]
         while sizes[-1] < max_rows:
             sizes.append(min(max_rows, sizes[-1] * 2))
-        row = self._warm_up_rows()
+        try:
+            row = warm_up_rows(self.artifact.directory, self.pipeline)
+        except PipelineError as error:
+            raise LoadError(str(error)) from error
         samples: dict[int, Tensors] = {}
         try:
             for size in sizes:
@@ -96,33 +105,6 @@ class ServedModel:
             shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in self.artifact.spec.inputs)
             first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             raise LoadError(f"the model does not run on its declared inputs ({shapes}): {first}") from error
-
-    def _warm_up_rows(self) -> Tensors:
-        path = self.artifact.warmup_path
-        if path is not None:
-            try:
-                payloads = json.loads(path.read_bytes())
-                rows = payloads["instances"] if isinstance(payloads, dict) else payloads
-                return self.pipeline.from_json_batch(rows)
-            except (ValueError, KeyError, TypeError) as error:
-                raise LoadError(f"warmup.json cannot be read: {error}; package the artifact again") from error
-        return synthetic_rows(self.artifact)
-
-
-def synthetic_rows(artifact: Artifact) -> Tensors:
-    """One row that fits the signature: ones, known categories, and 1 for sizes that vary."""
-    spec = artifact.spec
-    known = {
-        step.input or spec.inputs[0].name: step.categories[0] for step in spec.preprocessing if isinstance(step, Encode)
-    }
-    return {
-        tensor.name: np.full(
-            (1, *(1 if size == -1 else size for size in tensor.row_shape)),
-            known.get(tensor.name, "") if tensor.datatype == "BYTES" else 1,
-            dtype=DTYPES[tensor.datatype],
-        )
-        for tensor in spec.inputs
-    }
 
 
 def load_model(settings: Settings) -> ServedModel:

@@ -17,9 +17,10 @@ import httpx
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
+
 from mlserve_core.artifact import write_manifest
 from mlserve_runtime.backends.architectures import ARCHITECTURES
-from safetensors.torch import save_file
 
 FEATURES = 30
 
@@ -35,10 +36,12 @@ class RuntimeServer:
         self.logs: list[dict[str, Any]] = []
         self._heard = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlserve_runtime.main", "serve", "--model-dir", str(model_dir)]
-            + ["--host", "127.0.0.1", "--http-port", "0", "--management-port", "0", "--grpc-port", "0"]
-            + ["--drain-socket", str(self.socket), "--termination-log", str(self.termination_log)]
-            + ["--threads", "1", *flags],
+            [
+                *(sys.executable, "-m", "mlserve_runtime.main", "serve", "--model-dir", str(model_dir)),
+                *("--host", "127.0.0.1", "--http-port", "0", "--management-port", "0", "--grpc-port", "0"),
+                *("--drain-socket", str(self.socket), "--termination-log", str(self.termination_log)),
+                *("--threads", "1", *flags),
+            ],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 import tritonclient.grpc as triton_grpc
+
 from mlserve_core.wire import HEADER_PREDICTION_ID, HEADER_PREVIEW
 
 from .conftest import FEATURES, RuntimeServer

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+
 from mlserve_core.artifact import write_manifest
 from mlserve_core.wire import HEADER_DRAINING, HEADER_REVISION
 
@@ -254,7 +255,7 @@ def test_code_in_the_artifact_needs_a_pinned_digest(start: Start, tmp_path: Path
     directory = tmp_path / "script"
     directory.mkdir()
     module = torch.nn.Sequential(torch.nn.Linear(4, 3))
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="deprecated"):
         torch.jit.script(module).save(directory / "model.pt")
     spec = {
         "name": "script",

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+
 from mlserve_core.statistics.build import build_profile
 from mlserve_core.wire import HEADER_PREVIEW, HEADER_UNIT, TelemetrySnapshot
 
@@ -87,8 +88,9 @@ def test_comparison_counts_on_stables_edges_and_a_new_rollout_judges_units_anew(
 
 
 def test_metrics_are_prometheus_and_complete(server: RuntimeServer) -> None:
-    from mlserve_runtime.telemetry.metrics import METRICS
     from prometheus_client.parser import text_string_to_metric_families
+
+    from mlserve_runtime.telemetry.metrics import METRICS
 
     httpx.post(f"{server.url}/predict", json=ROW)
     text = httpx.get(f"{server.management}/metrics").raise_for_status().text

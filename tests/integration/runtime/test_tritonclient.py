@@ -73,9 +73,7 @@ def test_http_infer(http_client: Any, binary_in: bool, binary_out: bool | None, 
 
 def test_http_large_answer_is_compressed_when_asked(http_client: Any) -> None:
     rows = np.repeat(ROWS, 60, axis=0)
-    result = http_client.infer(
-        "tabular", [http_input(rows)], response_compression_algorithm="gzip", model_version="3"
-    )
+    result = http_client.infer("tabular", [http_input(rows)], response_compression_algorithm="gzip", model_version="3")
     np.testing.assert_allclose(result.as_numpy("probabilities"), expected(rows), rtol=1e-4, atol=1e-5)
 
 

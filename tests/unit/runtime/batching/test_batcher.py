@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from mlserve_runtime.batching.batcher import Batcher
 from mlserve_runtime.batching.cost import CostModel
 from mlserve_runtime.batching.queue import BatchQueue, Job

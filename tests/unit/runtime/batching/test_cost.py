@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import doctest
 
-import mlserve_runtime.batching.cost
-import mlserve_runtime.batching.limits
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+import mlserve_runtime.batching.cost
+import mlserve_runtime.batching.limits
 from mlserve_runtime.batching.cost import CostModel
 from mlserve_runtime.batching.limits import LatencyTarget
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mlserve_runtime.batching.execution import execute
 from mlserve_runtime.batching.queue import Answer, Job, Slice
 from mlserve_runtime.errors import InvalidInputError, ModelFailedError

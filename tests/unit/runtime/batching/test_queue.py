@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mlserve_runtime.batching.cost import CostModel
 from mlserve_runtime.batching.queue import BatchQueue, Job
 from mlserve_runtime.errors import DeadlineExceededError, OverloadedError, TooLargeError
@@ -56,7 +57,8 @@ def test_equal_urgency_keeps_the_order_of_arrival() -> None:
 
 def test_shapes_do_not_mix_and_the_bucket_with_the_urgent_head_runs_first() -> None:
     queue = make_queue()
-    wide, narrow, narrow_urgent = job(key="wide", deadline=20), job(key="narrow", deadline=30), job(key="narrow", deadline=5)
+    wide, narrow = job(key="wide", deadline=20), job(key="narrow", deadline=30)
+    narrow_urgent = job(key="narrow", deadline=5)
     for one in (wide, narrow, narrow_urgent):
         queue.admit(one, 0.0)
     assert [[piece[0] for piece in batch] for batch in drain(queue)] == [[narrow_urgent, narrow], [wide]]
@@ -154,7 +156,7 @@ operations = st.lists(
 
 
 @given(operations)
-def test_no_row_is_lost_or_run_twice(steps: list[tuple[str, int, int, int]]) -> None:
+def test_no_row_is_lost_or_run_twice(steps: list[tuple[str, int, int, int]]) -> None:  # noqa: C901 - one story
     queue = make_queue(max_rows=6, queue_rows=40)
     admitted: list[Job] = []
     dropped: set[int] = set()

@@ -1,0 +1,101 @@
+"""Every hostile request gets its documented status quickly, and harms nobody else."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from .conftest import FEATURES, RuntimeServer
+from .hostile import Case, all_cases
+
+CASES = all_cases()
+SECONDS = 1.0
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(CASES) >= 200
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.fixture(scope="module")
+def memory(server: RuntimeServer, picture_server: RuntimeServer) -> list[tuple[psutil.Process, int]]:
+    processes = [psutil.Process(one.process.pid) for one in (server, picture_server)]
+    return [(process, process.memory_info().rss) for process in processes]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(timeout=20) as one:
+        yield one
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_hostile_request(
+    server: RuntimeServer, picture_server: RuntimeServer, client: httpx.Client, memory: object, case: Case
+) -> None:
+    target = picture_server if case.pictures else server
+    began = time.perf_counter()
+    answer = client.post(target.url + case.path, content=case.body, headers=case.headers)
+    took = time.perf_counter() - began
+    assert answer.status_code in case.statuses, answer.text
+    assert took < SECONDS * 3  # machines that run tests are busy
+    error = answer.json()["error"]
+    assert error
+    assert "Traceback" not in error
+    assert "/site-packages" not in error
+    assert "/etc/passwd" not in error or "passwd" in case.path
+
+
+RAW = {
+    "garbage": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100,
+    "bad-method": b"G\x00T / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "bad-version": b"POST /predict HTTP/9.9\r\nHost: x\r\n\r\n",
+    "negative-length": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\nhello",
+    "length-overflow": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+    "two-lengths": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde",
+    "smuggling": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+    "bad-chunk": b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\nabc\r\n",
+    "header-injection": b"POST /predict HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
+    "huge-length": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_malformed_http_is_refused_and_the_connection_closed(server: RuntimeServer, name: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.ports["http"]), timeout=10) as connection:
+        connection.sendall(RAW[name])
+        answer = b""
+        while part := connection.recv(4096):
+            answer += part
+        assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
+
+
+def test_a_chunked_body_is_bounded_while_it_arrives(server: RuntimeServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.ports["http"]), timeout=20) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        piece = b"100000\r\n" + b"a" * 0x100000 + b"\r\n"
+        try:
+            for _ in range(200):
+                connection.sendall(piece)
+        except OSError:
+            return  # refused while it was being sent
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_afterwards_everything_is_as_before(
+    server: RuntimeServer, picture_server: RuntimeServer, memory: list[tuple[psutil.Process, int]], tabular: Path
+) -> None:
+    assert httpx.post(f"{server.url}/predict", json={"features": [0.5] * FEATURES}).status_code == 200
+    assert httpx.get(f"{picture_server.url}/health").status_code == 200
+    for process, before in memory:
+        assert process.memory_info().rss - before < 150 * 2**20
+    assert not Path("/tmp/mlserve-escaped").exists()
+    statistics = httpx.get(f"{server.url}/stats").json()
+    assert statistics["inFlight"] == 0
+    assert "internal" not in statistics["errorsByReason"]
