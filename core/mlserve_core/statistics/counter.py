@@ -164,8 +164,8 @@ class NumericBins:
         values, bad = _as_numbers(columns)
         keys = _ordered(values) + self._feature_key
         slots = np.searchsorted(self._keys, keys) + self._shift
-        # One sum tells whether any value is not finite; only then is it worth looking where.
-        if not math.isfinite(float(values.sum())) and not (finite := np.isfinite(values)).all():
+        finite = np.isfinite(values)
+        if not finite.all():
             base = np.broadcast_to(self._base, slots.shape)
             slots = np.where(finite, slots, base + self._width + 1 + np.isinf(values))
         if bad is not None:
@@ -229,7 +229,7 @@ def category_name(value: Any) -> str | None:
 
 def unit_histogram(values: NDArray[Any]) -> NDArray[np.int64]:
     """Counts of values of [0, 1] in UNIT_BINS equal bins; values that are not finite are left out."""
-    finite = values if math.isfinite(float(values.sum())) else values[np.isfinite(values)]
+    finite = values[np.isfinite(values)]
     bins = np.clip((finite * UNIT_BINS).astype(np.intp), 0, UNIT_BINS - 1)
     return np.bincount(bins, minlength=UNIT_BINS)
 

@@ -78,8 +78,10 @@ def replay(
     profile = _with_predictions(profile, stable, canary)
     arms = {STABLE: _arm(profile, STABLE, stable), CANARY: _arm(profile, CANARY, canary)}
     policy = _policy(spec, arms)
+    slices = _cut(arms, float(policy.rollout.analysis.interval_seconds))
+    policy = _hold(policy, len(slices))
     results = {name: _drift(profile, arm, policy) for name, arm in arms.items()}
-    state, looks = _run(profile, arms, policy, results)
+    state, looks = _run(profile, arms, policy, results, slices)
     decision, reason = _decision(state, results)
     return {
         "decision": decision,
@@ -211,6 +213,13 @@ def _policy(spec: ModelDeploymentSpec | None, arms: Mapping[str, Arm]) -> ModelD
     return ModelDeploymentSpec.model_validate(given)
 
 
+def _hold(policy: ModelDeploymentSpec, looks: int) -> ModelDeploymentSpec:
+    """Hold the step until the last look: all of the rows are evidence, whatever the policy's own holds are."""
+    seconds = min(looks * policy.rollout.analysis.interval_seconds, 31_536_000)
+    steps = [step.model_copy(update={"hold_seconds": seconds}) for step in policy.rollout.steps]
+    return policy.model_copy(update={"rollout": policy.rollout.model_copy(update={"steps": steps})})
+
+
 def _drift(profile: ReferenceProfile, arm: Arm, policy: ModelDeploymentSpec) -> DriftResult:
     counter = ProfileCounter(profile)
     _count(counter, arm, np.arange(len(arm)))
@@ -266,7 +275,11 @@ class _Pod:
 
 
 def _run(
-    profile: ReferenceProfile, arms: Mapping[str, Arm], policy: ModelDeploymentSpec, results: Mapping[str, DriftResult]
+    profile: ReferenceProfile,
+    arms: Mapping[str, Arm],
+    policy: ModelDeploymentSpec,
+    results: Mapping[str, DriftResult],
+    slices: list[dict[str, NDArray[np.intp]]],
 ) -> tuple[RolloutState, list[dict[str, Any]]]:
     pods = {name: _Pod(profile, arm) for name, arm in arms.items()}
     interval = float(policy.rollout.analysis.interval_seconds)
@@ -288,7 +301,7 @@ def _run(
 
     for target in (STABLE, STABLE, CANARY, CANARY, CANARY, CANARY):
         tick(target)
-    for rows in _cut(arms, interval):
+    for rows in slices:
         now += interval
         for name, pod in pods.items():
             pod.serve(rows[name])
