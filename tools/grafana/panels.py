@@ -98,7 +98,7 @@ def rate(metric: str, where: str, by: str = "") -> str:
 
 def ratio(part: str, whole: str) -> str:
     """PromQL of a share that is 0, not absent, while nothing happens."""
-    return f"({part}) / clamp_min({whole}, 1e-9)"
+    return f"(({part}) or 0 * ({whole})) / clamp_min({whole}, 1e-9)"
 
 
 def variable(name: str, query: str, *, multi: bool = False) -> dict[str, Any]:
