@@ -117,9 +117,10 @@ def _module(name: str) -> torch.nn.Module:
 def _artifact(directory: Path, name: str, module: torch.nn.Module, shape: tuple[int, ...]) -> Path:
     """The same weights as an mlserve artifact, with a reference profile so that telemetry has all its work to do."""
     import yaml
+    from safetensors.torch import save_file
+
     from mlserve_core.artifact import write_manifest
     from mlserve_core.statistics.build import build_profile
-    from safetensors.torch import save_file
 
     directory.mkdir()
     save_file(module.state_dict(), directory / "model.safetensors")

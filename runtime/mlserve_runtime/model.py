@@ -88,7 +88,7 @@ class ServedModel:
         while sizes[-1] < max_rows:
             sizes.append(min(max_rows, sizes[-1] * 2))
         try:
-            row = warm_up_rows(self.artifact.directory, self.pipeline)
+            row = warm_up_rows(self.artifact.warmup_path, self.pipeline)
         except PipelineError as error:
             raise LoadError(str(error)) from error
         samples: dict[int, Tensors] = {}
