@@ -8,7 +8,6 @@ and asked.
 from __future__ import annotations
 
 import datetime
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +30,7 @@ from mlserve_core.statistics.profile import ProfileError
 from mlserve_runtime.artifacts.held_out import HeldOut, read_held_out
 from mlserve_runtime.backends.base import DeviceOptions, LoadError
 from mlserve_runtime.backends.loading import load_backend
-from mlserve_runtime.processing import DTYPES, InputError, PipelineError, build_pipeline
+from mlserve_runtime.processing import DTYPES, InputError, PipelineError, build_pipeline, warm_up_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +98,11 @@ def package(
     """
     model = load_model(directory)
     notes: list[str] = []
-    sample = _sample(directory, model.pipeline)
+    warmup = directory / WARMUP_FILE
+    try:
+        sample = warm_up_rows(warmup if warmup.is_file() else None, model.pipeline)
+    except PipelineError as error:
+        raise ArtifactError(str(error)) from error
     check_outputs(model, sample)
     notes += check_batching(model, sample)
     profile = None
@@ -225,15 +228,3 @@ def _predict(model: Model, inputs: Tensors) -> np.ndarray[Any, np.dtype[Any]]:
         batch = {key: array[start : start + _BATCH] for key, array in inputs.items()}
         parts.append(model(batch).outputs[name])
     return np.concatenate(parts)
-
-
-def _sample(directory: Path, pipeline: Pipeline) -> Tensors:
-    """Rows to try the model on: the warm-up samples, or zeros in the declared shapes."""
-    path = directory / WARMUP_FILE
-    if path.is_file():
-        try:
-            document = json.loads(path.read_bytes())
-            return pipeline.from_json_batch(document["instances"] if isinstance(document, dict) else document)
-        except (InputError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{WARMUP_FILE}: {error}") from error
-    return pipeline.sample_rows(2)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from mlserve_runtime.processing.errors import InputError, PipelineError
 from mlserve_runtime.processing.pipeline import Pipeline, build_pipeline
 from mlserve_runtime.processing.predictions import Outcome, Predictions
+from mlserve_runtime.processing.samples import warm_up_rows
 from mlserve_runtime.processing.tensors import DTYPES, Tensors
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "Predictions",
     "Tensors",
     "build_pipeline",
+    "warm_up_rows",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from mlserve_core.artifact import parse_model_spec
-from mlserve_runtime.processing import InputError, Pipeline, PipelineError, build_pipeline
+from mlserve_runtime.processing import InputError, Pipeline, PipelineError, build_pipeline, warm_up_rows
 
 SCORES = [{"name": "scores", "datatype": "FP32", "shape": [-1, 3]}]
 ROW = [{"name": "x", "datatype": "FP32", "shape": [-1, 3], "features": ["a", "b", "c"]}]
@@ -373,3 +374,22 @@ def test_columns_are_named_views_of_raw_values() -> None:
     assert list(columns) == ["age", "city"]
     assert columns["age"].tolist() == [1, 2]
     assert np.shares_memory(columns["age"], raw["age"])
+
+
+class TestWarmUpRows:
+    def test_of_the_artifact(self, tmp_path: Path) -> None:
+        (tmp_path / "warmup.json").write_text('{"instances": [{"features": [1, 2, 3]}]}')
+        assert warm_up_rows(tmp_path / "warmup.json", pipeline())["x"].tolist() == [[1, 2, 3]]
+
+    @pytest.mark.parametrize(
+        "text", ["{", "{}", "3", "[]", '{"instances": 3}', '{"instances": [{"features": [1]}]}', "[" * 100_000]
+    )
+    def test_a_file_that_cannot_be_used(self, text: str, tmp_path: Path) -> None:
+        (tmp_path / "warmup.json").write_text(text)
+        with pytest.raises(PipelineError, match="package the artifact again"):
+            warm_up_rows(tmp_path / "warmup.json", pipeline())
+
+    def test_made_up_rows_hold_known_categories(self) -> None:
+        steps = [{"op": "encode", "input": "city", "categories": ["Bonn", "Rome"]}]
+        model = pipeline(TABLE, preprocessing=steps)
+        assert warm_up_rows(None, model)["city"].tolist() == ["Bonn", "Bonn"]
