@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +16,9 @@ from mlserve_cli.errors import CommandError
 from mlserve_cli.frontdoor import port_forward
 from mlserve_cli.kubectl import Kubectl
 from mlserve_core.wire import MANAGEMENT_PORT
+
+if TYPE_CHECKING:
+    import httpx
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_TARGET = "deployment/mlserve-operator"
@@ -59,18 +62,33 @@ def operator_get(kubectl: Kubectl, url: str | None, path: str, parameters: Mappi
     Raises:
         CommandError: The operator cannot be reached or refused.
     """
-    import httpx
-
     namespace = kubectl.namespace or _current_namespace(kubectl)
-    with operator_address(kubectl, url) as address:
-        try:
-            answer = httpx.get(f"{address}{path}", params={"namespace": namespace, **parameters}, timeout=30)
-        except httpx.HTTPError as error:
-            raise CommandError(f"the operator at {address} did not answer: {error}") from None
+    answer = _request(kubectl, url, path, {"namespace": namespace, **parameters})
     if answer.status_code != 200:
         raise CommandError(f"the operator answered {answer.status_code}: {answer.text.strip()}")
     items: list[dict[str, Any]] = answer.json()["items"]
     return items
+
+
+def operator_get_one(kubectl: Kubectl, url: str | None, path: str) -> dict[str, Any] | None:
+    """One object from the operator; None where it has none of that name. Raises as `operator_get`."""
+    answer = _request(kubectl, url, path, {})
+    if answer.status_code == 404:
+        return None
+    if answer.status_code != 200:
+        raise CommandError(f"the operator answered {answer.status_code}: {answer.text.strip()}")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _request(kubectl: Kubectl, url: str | None, path: str, parameters: Mapping[str, Any]) -> httpx.Response:
+    import httpx
+
+    with operator_address(kubectl, url) as address:
+        try:
+            return httpx.get(f"{address}{path}", params=dict(parameters), timeout=30)
+        except httpx.HTTPError as error:
+            raise CommandError(f"the operator at {address} did not answer: {error}") from None
 
 
 def _current_namespace(kubectl: Kubectl) -> str:

@@ -12,6 +12,7 @@ from mlserve_cli.errors import CommandError
 from mlserve_cli.output import console, output_option, print_json, table
 from mlserve_cli.tabular import Columns, read_columns
 from mlserve_core.statistics.build import build_profile
+from mlserve_core.statistics.drift import DriftSettings, reference_rows_needed
 from mlserve_core.statistics.profile import CategoricalFeature, NumericFeature, ProfileError, ReferenceProfile
 
 NOT_FEATURES = ("prediction", "score", "label", "latency_ms", "status", "timestamp")
@@ -38,11 +39,18 @@ def build(data: str, target: str, categorical: tuple[str, ...], model_name: str,
     made = profile_of(columns, categorical, model_name=model_name, model_digest=model_digest)
     Path(target).write_text(made.to_json(), encoding="utf-8")
     click.echo(f"wrote {target}: {made.rows} rows, {len(made.features)} features, digest {made.digest()}")
-    for warning in made.warnings():
-        click.echo(f"warning: {warning}", err=True)
+    wanted = reference_rows_needed(made, DriftSettings())
+    if made.rows < wanted:
+        click.echo(
+            f"warning: {made.rows} rows are too few to decide by at the defaults; drift of {len(made.features)} features "
+            f"needs about {wanted}. Give more rows, or ask for a larger effect (spec.drift.effectPercent).",
+            err=True,
+        )
 
 
-def profile_of(columns: Columns, categorical: tuple[str, ...], **about: str) -> ReferenceProfile:
+def profile_of(
+    columns: Columns, categorical: tuple[str, ...], *, model_name: str = "", model_digest: str = ""
+) -> ReferenceProfile:
     """Profile of logged rows: features, and the predictions where the log has them.
 
     Raises:
@@ -64,7 +72,14 @@ def profile_of(columns: Columns, categorical: tuple[str, ...], **about: str) -> 
                 answers["labels"] = None if labels is None else [_name(value) for value in labels]
     try:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return build_profile(features, categorical=categorical, created_at=now, **answers, **about)
+        return build_profile(
+            features,
+            categorical=categorical,
+            created_at=now,
+            model_name=model_name,
+            model_digest=model_digest,
+            **answers,
+        )
     except ProfileError as error:
         raise CommandError(str(error)) from None
 

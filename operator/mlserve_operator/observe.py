@@ -9,12 +9,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, ModelDeploymentStatus, RouterScope, TrafficMode
+from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, ModelDeploymentStatus, TrafficMode
 from mlserve_core.wire import ANNOTATION_COMMAND, COMPONENT_RUNTIME, LABEL_COMPONENT, LABEL_REVISION
 from mlserve_operator.failures import find_failure, is_ready
 from mlserve_operator.resources.metadata import is_owned_by
 from mlserve_operator.resources.records import checkpoint_name, read_checkpoint, read_snapshot
-from mlserve_operator.resources.router import NAMESPACE_ROUTER, dedicated_router
+from mlserve_operator.resources.router import router_of
 from mlserve_operator.rollout.revisions import Snapshot, revision_name
 from mlserve_operator.rollout.state import Command, Observation, RevisionHealth, RolloutState, Route
 from mlserve_operator.telemetry import confirmed_route, router_counters
@@ -71,11 +71,6 @@ class Observed:
     def uid(self) -> str:
         """What ownerReferences point at."""
         return str(self.owner["metadata"]["uid"])
-
-
-def router_of(name: str, spec: ModelDeploymentSpec) -> str:
-    """Name of the router of a ModelDeployment in mode Envoy."""
-    return dedicated_router(name) if spec.traffic.router.scope is RouterScope.DEDICATED else NAMESPACE_ROUTER
 
 
 async def observe(owner: Object, index: Index, telemetry: Telemetry, now: float) -> Observed:

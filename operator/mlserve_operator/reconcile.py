@@ -22,13 +22,11 @@ from mlserve_core.api.v1alpha1 import (
     Reason,
     TrafficMode,
 )
-from mlserve_core.wire import LABEL_REVISION
 from mlserve_operator import kube, metrics
 from mlserve_operator.comparison import merge_patch
 from mlserve_operator.execute import NotOwnedError
-from mlserve_operator.failures import is_ready
 from mlserve_operator.kube import ApiError
-from mlserve_operator.observe import Observed, observe, router_of
+from mlserve_operator.observe import Observed, observe
 from mlserve_operator.resources.children import Wanted, build_children
 from mlserve_operator.resources.pod import build_pod_template, comparison_name, digest_name, feedback_name
 from mlserve_operator.resources.records import (
@@ -37,6 +35,7 @@ from mlserve_operator.resources.records import (
     build_snapshot,
     checkpoint_name,
 )
+from mlserve_operator.resources.router import router_of
 from mlserve_operator.rollout.revisions import Snapshot, expired
 from mlserve_operator.rollout.state import Decision, Event
 from mlserve_operator.rollout.step import step
@@ -47,7 +46,9 @@ from mlserve_operator.traffic.envoy import free_port
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlserve_operator.drift import DriftWatch
     from mlserve_operator.execute import Executor
+    from mlserve_operator.history import History
     from mlserve_operator.index import Index
     from mlserve_operator.queue import WorkQueue
     from mlserve_operator.settings import Settings
@@ -79,6 +80,8 @@ class Reconciler:
         index: what the watches told.
         executor: writes.
         telemetry: measurements.
+        drift: windows against reference profiles.
+        history: what was decided, for people.
         queue: further keys go here.
         now: seconds since the epoch.
     """
@@ -87,10 +90,11 @@ class Reconciler:
     index: Index
     executor: Executor
     telemetry: Telemetry
+    drift: DriftWatch
+    history: History
     queue: WorkQueue[Key]
     now: Callable[[], float]
     _obstacles: dict[Key, tuple[str, str]] = field(default_factory=dict)
-    _profiles: dict[str, Object] = field(default_factory=dict)
 
     async def reconcile(self, key: Key) -> None:
         """Bring the world closer to what one key wants; raises what should be tried again."""
@@ -118,6 +122,7 @@ class Reconciler:
         owner = self.index.get(KIND, key.namespace, key.name)
         if owner is None or "deletionTimestamp" in owner["metadata"]:
             self.queue.forget(key)
+            self.drift.forget(key, key.namespace, key.name)
             metrics.forget(key.namespace, key.name)
             return  # Kubernetes collects the children
         try:
@@ -126,11 +131,13 @@ class Reconciler:
             await self._report_invalid(owner, error)
             return
         observed = await self._with_snapshot(observed)
+        observed, drift_events = await self._with_drift(key, observed)
         decision = step(observed.state, observed.observation)
         observed = await self._remember(observed, decision)
         obstacle = await self._act(observed, decision)
-        await self._report(observed, decision, obstacle)
-        for delay in (decision.requeue_after, self._unconfirmed(observed, decision)):
+        await self._report(observed, decision, obstacle, drift_events)
+        pauses = (decision.requeue_after, self._unconfirmed(observed, decision), self.drift.pause(observed.spec))
+        for delay in pauses:
             if delay is not None:
                 self.queue.add(key, max(delay, self.queue.debounce))
         if obstacle is not None:
@@ -171,6 +178,14 @@ class Reconciler:
             snapshots={**observed.snapshots, target: snapshot},
             observation=observed.observation.model_copy(update={"history": history}),
         )
+
+    async def _with_drift(self, key: Key, observed: Observed) -> tuple[Observed, tuple[Event, ...]]:
+        """Count what pods saw on their reference profiles, and close windows whose time has come."""
+        namespace, name, now = observed.namespace, observed.name, observed.observation.now
+        observation, events, closed = await self.drift.watch(key, namespace, name, observed.observation)
+        for revision, result in closed.items():
+            self.history.drifted(namespace, name, revision, result, now)
+        return replace(observed, observation=observation), events
 
     async def _remember(self, observed: Observed, decision: Decision) -> Observed:
         """Write the checkpoint if the decision or the listener is news; the router follows from it."""
@@ -242,16 +257,7 @@ class Reconciler:
     async def _comparison(self, observed: Observed, decision: Decision) -> Object | None:
         """Stable's profile, asked from one of its pods once per rollout."""
         revision = decision.compare_on
-        if revision is None:
-            return None
-        if revision not in self._profiles:
-            pods = self.index.of_model("Pod", observed.namespace, observed.name)
-            own = [pod for pod in pods if pod["metadata"]["labels"].get(LABEL_REVISION) == revision]
-            for pod in filter(is_ready, own):
-                if (profile := await self.telemetry.profile(pod)) is not None:
-                    self._profiles[revision] = profile
-                    break
-        profile = self._profiles.get(revision)
+        profile = await self.drift.profile(observed.namespace, observed.name, revision) if revision else None
         return {"rolloutId": decision.state.canary or "", "profile": profile} if profile else None
 
     async def _scale(self, observed: Observed, decision: Decision) -> None:
@@ -282,7 +288,13 @@ class Reconciler:
 
     # --- say ------------------------------------------------------------------------------------------------------
 
-    async def _report(self, observed: Observed, decision: Decision, obstacle: tuple[str, str] | None) -> None:
+    async def _report(
+        self,
+        observed: Observed,
+        decision: Decision,
+        obstacle: tuple[str, str] | None,
+        drift_events: tuple[Event, ...],
+    ) -> None:
         situation = Situation(
             name=observed.name,
             namespace=observed.namespace,
@@ -293,7 +305,9 @@ class Reconciler:
             obstacle=obstacle,
         )
         status = build_status(situation, observed.status)
-        events = [*decision.events, *_own_events(observed, situation, decision)]
+        for event in decision.events:
+            self.history.decided(observed.namespace, observed.name, decision.state, event, observed.observation.now)
+        events = [*decision.events, *drift_events, *_own_events(observed, situation, decision)]
         await self._publish(observed.owner, observed.status, status, events)
 
     async def _publish(

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mlserve_core.api.v1alpha1 import KIND, ModelDeploymentSpec, TrafficMode
 from mlserve_core.wire import ANNOTATION_CONFIG_HASH
 from mlserve_operator import kube
-from mlserve_operator.observe import router_of
 from mlserve_operator.resources.metadata import is_owned_by
 from mlserve_operator.resources.records import checkpoint_name, read_checkpoint
-from mlserve_operator.resources.router import build_router
+from mlserve_operator.resources.router import build_router, router_of
 from mlserve_operator.traffic import envoy
 
 if TYPE_CHECKING:

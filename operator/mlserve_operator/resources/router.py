@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from mlserve_core.api.v1alpha1 import RouterScope
 from mlserve_core.wire import MANAGEMENT_PORT, PATH_LIVEZ, PATH_READYZ
 from mlserve_operator.resources.disruption import disruption_spec
 from mlserve_operator.resources.metadata import owner_reference, router_labels, router_selector
@@ -14,7 +15,7 @@ from mlserve_operator.traffic.envoy import ADMIN_PORT, CONFIG_DIR, bootstrap
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlserve_core.api.v1alpha1 import Resources
+    from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, Resources
 
 Object = dict[str, Any]
 
@@ -27,6 +28,11 @@ CONTAINER: Final = "envoy"
 def dedicated_router(name: str) -> str:
     """Name of a router that serves one ModelDeployment only."""
     return f"{name}-router"
+
+
+def router_of(name: str, spec: ModelDeploymentSpec) -> str:
+    """Name of the router of a ModelDeployment in mode Envoy."""
+    return dedicated_router(name) if spec.traffic.router.scope is RouterScope.DEDICATED else NAMESPACE_ROUTER
 
 
 def build_router(
