@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml tools/install_helm.py
 	@touch $@
 
 .PHONY: help setup demo up down models generate verify format lint types imports check test test-fast test-chart \
-	test-chaos test-images scan locks bench bench-runtime bench-decisions bench-drift bench-apiserver bench-operator kind-up kind-down clean
+	test-chaos test-images scan images release-build release-check locks bench bench-runtime bench-decisions bench-drift bench-apiserver bench-operator kind-up kind-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -69,6 +69,16 @@ test-images: $(STAMP) ## The install steps of both Dockerfiles, torch included
 
 scan: $(STAMP) ## Static analysis of chart and Dockerfiles
 	$(BIN)/python tools/scan.py
+
+images: ## Build both images (needs docker)
+	docker build --file Dockerfile.operator --tag mlserve-operator:dev .
+	docker build --file Dockerfile.runtime --tag mlserve-runtime:dev .
+
+release-build: $(STAMP) ## Wheel, chart and SBOMs into dist/
+	$(BIN)/python tools/release_check.py --build
+
+release-check: $(STAMP) ## Build what a release publishes and say what stands in its way
+	$(BIN)/python tools/release_check.py
 
 locks: $(STAMP) ## Pin what the images install, by hash
 	$(BIN)/python tools/lock.py
