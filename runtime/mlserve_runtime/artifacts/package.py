@@ -26,7 +26,7 @@ from mlserve_core.artifact import (
     write_manifest,
 )
 from mlserve_core.statistics.build import build_profile
-from mlserve_core.statistics.profile import ProfileError
+from mlserve_core.statistics.profile import ProfileError, ReferenceProfile
 from mlserve_runtime.artifacts.held_out import HeldOut, read_held_out
 from mlserve_runtime.backends.base import DeviceOptions, LoadError
 from mlserve_runtime.backends.loading import load_backend
@@ -35,7 +35,7 @@ from mlserve_runtime.processing import DTYPES, InputError, PipelineError, build_
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlserve_core.statistics.profile import ReferenceProfile
+    from mlserve_core.model_spec import ModelSpec
     from mlserve_runtime.backends.base import Backend
     from mlserve_runtime.processing import Outcome, Pipeline, Tensors
 
@@ -97,6 +97,7 @@ def package(
         ArtifactError: The model is not what model.yaml says; the text names the tensor and the difference.
     """
     model = load_model(directory)
+    spec = model.pipeline.spec
     notes: list[str] = []
     warmup = directory / WARMUP_FILE
     try:
@@ -112,7 +113,9 @@ def package(
         (directory / PROFILE_FILE).write_text(profile.to_json() + "\n", encoding="utf-8")
         if rows.rows < 1000:
             notes.append(f"the profile holds {rows.rows} rows: only large drift can be told from chance with so few")
-    elif not (directory / PROFILE_FILE).is_file():
+    elif (directory / PROFILE_FILE).is_file():
+        profile = check_profile(directory, spec)
+    else:
         notes.append("no held-out data given: without profile.json drift cannot be detected")
     return Package(write_manifest(directory), profile, tuple(notes))
 
@@ -177,6 +180,24 @@ def check_batching(model: Model, sample: Tensors) -> list[str]:
     return []
 
 
+def check_profile(directory: Path, spec: ModelSpec) -> ReferenceProfile:
+    """A profile.json that lies there already must be of this model: counts on another one's bins mean nothing."""
+    remedy = "give held-out data to make a new one, or remove it"
+    try:
+        profile = ReferenceProfile.from_json((directory / PROFILE_FILE).read_bytes())
+    except ProfileError as error:
+        raise ArtifactError(f"{error}; {remedy}") from error
+    if profile.model_digest not in {"", _weights_digest(directory, spec)}:
+        raise ArtifactError(f"{PROFILE_FILE} was made with other weights; {remedy}")
+    unknown = [name for name in profile.feature_names if name not in spec.feature_names]
+    if profile.projection is None and unknown:
+        raise ArtifactError(f"{PROFILE_FILE} has features the model has not: {', '.join(unknown[:8])}; {remedy}")
+    width = sum(tensor.row_size or 0 for tensor in spec.inputs)
+    if profile.projection is not None and profile.projection.inputs != width:
+        raise ArtifactError(f"{PROFILE_FILE} is of rows with {profile.projection.inputs} values, not {width}; {remedy}")
+    return profile
+
+
 def make_profile(
     directory: Path, model: Model, rows: HeldOut, *, seed: int = 0, created_at: str | None = None
 ) -> ReferenceProfile:
@@ -200,12 +221,16 @@ def make_profile(
             projections=PROJECTIONS if spec.image else 0,
             seed=seed,
             model_name=spec.name,
-            model_digest="sha256:" + sha256_of(directory / spec.weights),
+            model_digest=_weights_digest(directory, spec),
             created_at=_now() if created_at is None else created_at,
             **answers,
         )
     except ProfileError as error:
         raise ArtifactError(f"the held-out data cannot be profiled: {error}") from error
+
+
+def _weights_digest(directory: Path, spec: ModelSpec) -> str:
+    return "sha256:" + sha256_of(directory / spec.weights)
 
 
 def _now() -> str:

@@ -133,6 +133,7 @@ def edit(directory: Path, **changes: object) -> None:
 
 
 HEADER = ",".join([*load_artifact(TUMOR / "artifacts" / "v1").spec.feature_names, "label"]) + "\n"
+RENAMED = [{"kind": "numeric", "name": "radius", "edges": [1.0], "counts": [1, 1]}]
 
 
 class TestPackage:
@@ -163,6 +164,28 @@ class TestPackage:
         assert made.profile.rows == 450
         assert made.profile.projection is not None
         assert made.profile.predictions.accuracy == pytest.approx(0.938, abs=0.001)
+
+    def test_a_profile_that_is_there_is_kept_if_it_is_of_this_model(self, unpackaged: Path) -> None:
+        own = (TUMOR / "artifacts" / "v1" / "profile.json").read_text()
+        (unpackaged / "profile.json").write_text(own)
+        assert package(unpackaged).manifest.digest == load_artifact(TUMOR / "artifacts" / "v1").digest
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            pytest.param({"modelDigest": "sha256:" + "0" * 64}, "made with other weights", id="weights"),
+            pytest.param({"schemaVersion": 99}, "schemaVersion", id="schema version"),
+            pytest.param({"features": [], "rows": 0}, "rows", id="no rows"),
+            pytest.param({"features": RENAMED}, "has features the model has not: radius", id="renamed feature"),
+        ],
+    )
+    def test_a_profile_of_another_model_is_refused(
+        self, changes: dict[str, object], message: str, unpackaged: Path
+    ) -> None:
+        document = json.loads((TUMOR / "artifacts" / "v1" / "profile.json").read_text())
+        (unpackaged / "profile.json").write_text(json.dumps(document | changes))
+        with pytest.raises(ArtifactError, match=message):
+            package(unpackaged)
 
     def test_without_held_out_data_says_what_is_lost(self, unpackaged: Path) -> None:
         done = run("package", unpackaged)
