@@ -171,8 +171,6 @@ class DataPlane:
 
     def _done(self, call: Call, prepared: Prepared, job: Job, model: ServedModel, key: bytes) -> None:
         if job.error is not None:
-            if job.error.__cause__ is not None:
-                logger.warning("the model failed on a request", exc_info=job.error.__cause__)
             self._fail(call, job.error)
             return
         bad = first_bad_row(job.answers or ())
@@ -203,6 +201,8 @@ class DataPlane:
         ]
 
     def _fail(self, call: Call, error: ServingError) -> None:
+        if error.status == 500:
+            logger.warning("a request failed: %s", error, exc_info=error.__cause__, extra=self._identify(call))
         if call.refuse is not None:
             if not call.abandoned:
                 call.refuse(error)
@@ -217,6 +217,16 @@ class DataPlane:
         self._send(call, Reply(error.status, error_body(str(error)), headers=headers))
         self.recorder.failed(call, error, time.perf_counter())
         self._ended()
+
+    @staticmethod
+    def _identify(call: Call) -> dict[str, str]:
+        """What finds a request in the logs of others: its id and its W3C trace."""
+        trace = call.headers.get(b"traceparent", b"").decode("latin-1").split("-")
+        return {
+            "route": call.route.name,
+            "requestId": call.headers.get(b"x-request-id", b"").decode("latin-1")[:128],
+            "traceId": trace[1] if len(trace) == 4 else "",
+        }
 
     @staticmethod
     def _send(call: Call, reply: Reply) -> None:

@@ -16,11 +16,12 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 
-from mlserve_core.artifact import ArtifactError
+from mlserve_core.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError
 from mlserve_runtime.backends.base import LoadError
 from mlserve_runtime.batching.batcher import Batcher
 from mlserve_runtime.batching.cost import CostModel
@@ -134,7 +135,8 @@ class Process:
         logger.info("listening for gRPC", extra={"host": self.settings.host, "port": port, "listener": "grpc"})
 
     def _open(self, model: ServedModel) -> None:
-        settings = self.settings
+        """Answer with this model from now on; one that was open before finishes what it has."""
+        settings, before = self.settings, self.plane.batcher
         target = settings.latency_target_millis
         batcher = Batcher(
             model.run,
@@ -150,6 +152,8 @@ class Process:
         gc.collect()
         gc.freeze()
         self.plane.open(model, batcher)
+        if before is not None:
+            before.close()
         logger.info("ready", extra={"modelVersion": model.version, "loadSeconds": round(model.loaded_seconds, 3)})
 
     def _fail(self, message: str) -> None:
@@ -194,15 +198,31 @@ class Process:
         for listener in server.servers:
             listener.close()
 
+    async def _reload(self) -> None:
+        """Load the artifact again; whatever is wrong with it, the model that is served stays."""
+        try:
+            model = await asyncio.get_running_loop().run_in_executor(self.decoders, load_model, self.settings)
+        except Exception as error:
+            logger.exception("the changed artifact is not served: %s", error)  # noqa: TRY401 - the text is for people
+            return
+        if self.plane.model is None or model.artifact.digest != self.plane.model.artifact.digest:
+            self._open(model)
+
     async def _watch_loop(self) -> None:
-        """Measure how late the loop wakes, and look for a changed comparison."""
+        """Measure how late the loop wakes, and look for changed files."""
         loop = asyncio.get_running_loop()
+        seen = artifact_identity(self.settings.model_dir)
         while not self._stop.is_set():
             due = loop.time() + _COMPARISON_POLL_SECONDS
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _COMPARISON_POLL_SECONDS)
             self.recorder.metrics.loop_lag = max(0.0, loop.time() - due)
             self.recorder.poll()
+            if self.settings.watch and self.plane.ready:
+                identity = artifact_identity(self.settings.model_dir)
+                if identity != seen:
+                    seen = identity
+                    await self._reload()
 
     def _application(self) -> Application:
         return _build_app(self.plane, self.started)
@@ -224,6 +244,16 @@ def bind(host: str, port: int) -> socket.socket:
     listener.bind((host, port))
     listener.setblocking(False)
     return listener
+
+
+def artifact_identity(directory: Path) -> tuple[int, ...]:
+    """Changes when an artifact is replaced: by a rename of its directory or link, or of its manifest."""
+    stamps: list[int] = []
+    for name in (MANIFEST_FILE, MODEL_FILE):
+        with contextlib.suppress(OSError):
+            stat = (directory / name).stat()
+            stamps += [stat.st_ino, stat.st_mtime_ns]
+    return tuple(stamps)
 
 
 def write_termination_message(settings: Settings, message: str) -> None:

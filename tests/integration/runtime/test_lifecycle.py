@@ -308,3 +308,47 @@ def test_logs_are_json_without_payloads(server: RuntimeServer) -> None:
     text = json.dumps(server.logs)
     assert "12345.678" not in text
     assert all("level" in entry and "time" in entry for entry in server.logs)
+
+
+def test_a_replaced_artifact_is_served_in_place(start: Start, tabular: Path, tmp_path: Path) -> None:
+    import shutil
+
+    live = tmp_path / "live"
+    shutil.copytree(tabular, live)
+    server = start(live, "--watch").wait_ready()
+    stream = Stream(f"{server.url}/predict", ROW, threads=4)
+
+    def replace_version(version: str, *, spoil: bool = False) -> None:
+        fresh = tmp_path / f"fresh-{version}"
+        shutil.copytree(tabular, fresh)
+        spec = yaml.safe_load((fresh / "model.yaml").read_text())
+        (fresh / "model.yaml").write_text(yaml.safe_dump({**spec, "version": version}))
+        if spoil:
+            (fresh / "model.safetensors").write_bytes(b"spoilt")
+        write_manifest(fresh)
+        live.rename(tmp_path / f"old-{version}")
+        fresh.rename(live)
+
+    replace_version("4")
+    until(lambda: stream.answers and stream.answers[-1].json().get("version") == "4")
+    replace_version("5", spoil=True)
+    server.wait_log(lambda entry: "the changed artifact is not served" in entry["message"])
+    count = len(stream.answers)
+    until(lambda: len(stream.answers) > count + 20)
+    replace_version("6")
+    until(lambda: stream.answers and stream.answers[-1].json().get("version") == "6")
+    stream.stop()
+    assert stream.broken == []
+    assert {answer.status_code for answer in stream.answers} == {200}
+    assert httpx.get(f"{server.url}/v2/models/tabular").json()["versions"] == ["6"]
+
+
+def test_a_failure_is_logged_with_the_ids_of_its_request(start: Start, slow: Any) -> None:
+    directory, environment = slow(0.0)
+    server = start(directory, **environment).wait_ready()
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers = {"X-Request-Id": "req-77", "Traceparent": trace}
+    assert httpx.post(f"{server.url}/predict", json={"features": [-1.0]}, headers=headers).status_code == 500
+    entry = server.wait_log(lambda entry: entry["message"].startswith("a request failed"))
+    assert (entry["requestId"], entry["traceId"]) == ("req-77", "0af7651916cd43dd8448eb211c80319c")
+    assert "slow_model.py" in entry["exception"]
