@@ -73,10 +73,6 @@ class RuntimeCollector(Collector):
         for result, count in self._plane.lookup.counts.items() if self._plane.lookup else ():
             lookups.add_metric([result], count)
         yield lookups
-        features = _counter("mlserve_feature_cache_requests", "result")
-        for result, count in sorted(self._plane.features.counts.items() if self._plane.features else ()):
-            features.add_metric([result], count)
-        yield features
         restarts = _counter("mlserve_worker_restarts")
         restarts.add_metric([], self._plane.batcher.worker.restarts if self._plane.batcher else 0)
         yield restarts
