@@ -43,7 +43,8 @@ def build(data: str, target: str, categorical: tuple[str, ...], model_name: str,
     if made.rows < wanted:
         click.echo(
             f"warning: {made.rows} rows are too few to decide by at the defaults; "
-            f"drift of {len(made.features)} features needs about {wanted}. Give more rows, or ask for a larger effect (spec.drift.effectPercent).",
+            f"drift of {len(made.features)} features needs about {wanted}. "
+            "Give more rows, or ask for a larger effect (spec.drift.effectPercent).",
             err=True,
         )
 

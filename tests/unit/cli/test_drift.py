@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+
 from mlserve_cli.main import main
 
 HEADER = ["amount", "country", "prediction", "latency_ms", "status", "timestamp"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from mlserve_cli.errors import CommandError
 from mlserve_cli.tabular import read_columns, split_arms
 
@@ -42,7 +43,7 @@ def test_what_is_wrong_is_said(tmp_path, text: str, message: str) -> None:
 
 
 def test_missing_file_and_broken_parquet(tmp_path) -> None:
-    with pytest.raises(CommandError, match="is not a file; give a .csv"):
+    with pytest.raises(CommandError, match=r"is not a file; give a \.csv"):
         read_columns(str(tmp_path / "nowhere.csv"))
     broken = tmp_path / "rows.parquet"
     broken.write_bytes(b"not parquet")
