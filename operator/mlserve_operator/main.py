@@ -20,8 +20,10 @@ import aiohttp
 import kopf
 
 from mlserve_operator import logs, metrics
+from mlserve_operator.drift import DriftWatch
 from mlserve_operator.execute import Executor
 from mlserve_operator.handlers import build_registry, build_settings
+from mlserve_operator.history import History
 from mlserve_operator.index import Index
 from mlserve_operator.kube import ApiError, Kube
 from mlserve_operator.leader import lead
@@ -63,11 +65,15 @@ async def run(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as stack:
         kube = await stack.enter_async_context(Kube(settings.kubeconfig))
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=limits))
+        telemetry, history = Telemetry(session, time.monotonic), History(settings.data_dir)
+        stack.callback(history.close)
         reconciler = Reconciler(
             settings=settings,
             index=index,
             executor=Executor(kube, index),
-            telemetry=Telemetry(session, time.monotonic),
+            telemetry=telemetry,
+            drift=DriftWatch(index, telemetry, history),
+            history=history,
             queue=queue,
             now=time.time,
         )

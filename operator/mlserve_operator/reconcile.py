@@ -25,6 +25,7 @@ from mlserve_core.api.v1alpha1 import (
 from mlserve_operator import kube, metrics
 from mlserve_operator.comparison import merge_patch
 from mlserve_operator.execute import NotOwnedError
+from mlserve_operator.history import DecisionRecord
 from mlserve_operator.kube import ApiError
 from mlserve_operator.observe import Observed, observe
 from mlserve_operator.resources.children import Wanted, build_children
@@ -181,10 +182,7 @@ class Reconciler:
 
     async def _with_drift(self, key: Key, observed: Observed) -> tuple[Observed, tuple[Event, ...]]:
         """Count what pods saw on their reference profiles, and close windows whose time has come."""
-        namespace, name, now = observed.namespace, observed.name, observed.observation.now
-        observation, events, closed = await self.drift.watch(key, namespace, name, observed.observation)
-        for revision, result in closed.items():
-            self.history.drifted(namespace, name, revision, result, now)
+        observation, events = await self.drift.watch(key, observed.namespace, observed.name, observed.observation)
         return replace(observed, observation=observation), events
 
     async def _remember(self, observed: Observed, decision: Decision) -> Observed:
@@ -306,7 +304,7 @@ class Reconciler:
         )
         status = build_status(situation, observed.status)
         for event in decision.events:
-            self.history.decided(observed.namespace, observed.name, decision.state, event, observed.observation.now)
+            self.history.record_decision(_record(observed, decision, event))
         events = [*decision.events, *drift_events, *_own_events(observed, situation, decision)]
         await self._publish(observed.owner, observed.status, status, events)
 
@@ -345,6 +343,24 @@ class Reconciler:
 
 class ObstacleError(Exception):
     """Something that the user or an administrator has to move is in the way; tried again with back-off."""
+
+
+def _record(observed: Observed, decision: Decision, event: Event) -> DecisionRecord:
+    """The line of the history for an Event of a decision: about whom, and on how many requests."""
+    state, before = decision.state, observed.state
+    evidence = state.evidence or before.evidence
+    return DecisionRecord(
+        time=observed.observation.now,
+        namespace=observed.namespace,
+        name=observed.name,
+        revision=state.canary or before.canary or state.stable or observed.observation.target,
+        decision=state.phase.value,
+        reason=event.reason,
+        message=event.message,
+        weight=state.weight,
+        canary_requests=evidence.requests_canary if evidence else 0,
+        stable_requests=evidence.requests_stable if evidence else 0,
+    )
 
 
 def _refusal(error: ApiError) -> str:

@@ -15,6 +15,8 @@ from mlserve_core.api.v1alpha1 import (
     AnalysisStatus,
     CheckStatus,
     ConditionType,
+    DriftStatus,
+    FeatureDriftStatus,
     LastCommand,
     ModelDeploymentStatus,
     Phase,
@@ -24,6 +26,7 @@ from mlserve_core.api.v1alpha1 import (
     RequestCounts,
     RevisionStatus,
 )
+from mlserve_core.statistics.drift import DriftVerdict
 from mlserve_operator.resources.metadata import runtime_selector
 from mlserve_operator.resources.service import url
 from mlserve_operator.rollout.evidence import Verdict
@@ -31,9 +34,11 @@ from mlserve_operator.rollout.evidence import Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlserve_core.statistics.drift import DriftResult
     from mlserve_operator.rollout.revisions import Snapshot
     from mlserve_operator.rollout.state import Failure, Observation, RolloutState
 
+SHOWN_FEATURES = 5
 _ACTIVE = frozenset({Phase.PENDING, Phase.PROGRESSING, Phase.PAUSED, Phase.ROLLING_BACK})
 
 
@@ -67,6 +72,11 @@ class Situation:
         health = self.observation.health(waited_for)
         return health.failure if health.ready < max(health.desired, 1) else None
 
+    @property
+    def drift(self) -> DriftResult | None:
+        """The newest window of the revision that serves."""
+        return self.observation.drift.get(self.state.stable or "")
+
 
 def build_status(situation: Situation, before: ModelDeploymentStatus) -> ModelDeploymentStatus:
     """The whole status; equal to `before` when nothing happened."""
@@ -85,6 +95,7 @@ def build_status(situation: Situation, before: ModelDeploymentStatus) -> ModelDe
             RejectedStatus(revision=item.revision, reason=item.reason, message=item.message, at=timestamp(item.at))
             for item in state.rejected
         ],
+        drift=_drift(situation),
         last_command=_last_command(state),
         conditions=merge_conditions(before.conditions, claims(situation), generation=observation.generation, now=now),
     )
@@ -104,6 +115,11 @@ def claims(situation: Situation) -> list[Claim]:
     ]
     if state.canary is not None and state.stable is not None:
         found.append(_canary_healthy(state))
+    if (result := situation.drift) is not None:
+        known = {DriftVerdict.DRIFT: True, DriftVerdict.NO_DRIFT: False}
+        found.append(
+            Claim(ConditionType.DRIFT_DETECTED, known.get(result.verdict), str(result.verdict.value), result.message)
+        )
     return found
 
 
@@ -219,6 +235,22 @@ def _previous(state: RolloutState) -> PreviousStatus | None:
         return None
     until = timestamp(state.retained_until) if state.retained_until is not None else ""
     return PreviousStatus(revision=state.previous, retained_until=until)
+
+
+def _drift(situation: Situation) -> DriftStatus | None:
+    result = situation.drift
+    if result is None:
+        return None
+    return DriftStatus(
+        verdict=result.verdict,
+        severity=result.severity,
+        window=f"{timestamp(result.window_start)}/{timestamp(result.window_end)}",
+        rows=result.rows,
+        features=[
+            FeatureDriftStatus(name=item.name, effect_percent=f"{100 * item.effect:.1f}", severity=item.severity)
+            for item in result.features[:SHOWN_FEATURES]
+        ],
+    )
 
 
 def _last_command(state: RolloutState) -> LastCommand | None:

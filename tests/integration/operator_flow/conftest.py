@@ -99,6 +99,13 @@ class World:
             f"{self.url(name)}/v2/models/{name}/infer", json=body_of(images(1)[0]), headers=headers, timeout=10
         )
 
+    def serves(self, name: str = "digits") -> bool:
+        """Whether a prediction is answered."""
+        try:
+            return self.predict(name).status_code == 200
+        except httpx.HTTPError:
+            return False
+
     def everything(self) -> list[str]:
         """Names of all objects of the namespace, but what every namespace has."""
         names = self.kubectl("get", KINDS, "-o", "name").split()

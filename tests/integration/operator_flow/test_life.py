@@ -118,8 +118,7 @@ def test_a_deleted_child_comes_back_and_an_edited_one_is_put_right(world: World)
     )
     world.kubectl("patch", "configmap", "mlserve-router", "--type", "merge", "-p", '{"data":{"routes.json":"{}"}}')
     world.cluster.wait(lambda: len(world.get("configmap", "mlserve-router")["data"]["routes.json"]) > 2 or None)
-    world.until("Ready", "True")
-    assert world.predict().status_code == 200
+    world.cluster.wait(world.serves, what="predictions again")
     world.kubectl("delete", "mdep", "digits", "--wait=false")
 
 
@@ -145,7 +144,7 @@ def test_an_object_of_somebody_else_is_never_touched(world: World, foreign: dict
     assert "ownerReferences" not in live["metadata"]
     world.kubectl("delete", "service", "digits")
     world.until("Ready", "True")
-    assert world.predict().status_code == 200
+    world.cluster.wait(world.serves, what="predictions")
     world.kubectl("delete", "mdep", "digits", "--wait=false")
 
 

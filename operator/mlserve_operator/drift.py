@@ -1,0 +1,118 @@
+"""Drift watched from the shell: profiles are asked from pods, verdicts go to the decision, status and history.
+
+What is counted lives in memory only. A settled resource must not write a checkpoint every minute; a restart costs
+one window and counts nothing twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from mlserve_core.statistics import panes
+from mlserve_core.statistics.drift import CONFIDENCE, PREDICTION
+from mlserve_core.statistics.profile import ReferenceProfile
+from mlserve_core.wire import LABEL_REVISION
+from mlserve_operator.failures import is_ready
+from mlserve_operator.history import WindowRecord
+from mlserve_operator.rollout.drift import DriftState, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from mlserve_core.api.v1alpha1 import ModelDeploymentSpec
+    from mlserve_operator.history import History
+    from mlserve_operator.index import Index
+    from mlserve_operator.rollout.drift import RevisionDrift
+    from mlserve_operator.rollout.state import Event, Observation
+    from mlserve_operator.telemetry import Telemetry
+
+Object = dict[str, Any]
+
+LONGEST_PAUSE_SECONDS: Final = 60.0
+SHORTEST_PAUSE_SECONDS: Final = 1.0
+
+
+@dataclass
+class DriftWatch:
+    """Profiles and windows of all ModelDeployments.
+
+    Attributes:
+        index: where pods are found.
+        telemetry: asks them.
+        history: keeps closed windows.
+    """
+
+    index: Index
+    telemetry: Telemetry
+    history: History
+    _states: dict[Hashable, DriftState] = field(default_factory=dict)
+    _profiles: dict[tuple[str, str], Object | None] = field(default_factory=dict)
+
+    async def profile(self, namespace: str, name: str, revision: str) -> Object | None:
+        """The reference profile of a revision, asked once from one of its ready pods; None while nobody can tell."""
+        known = self._profiles.get((namespace, revision))
+        if known is not None:
+            return known
+        pods = self.index.of_model("Pod", namespace, name)
+        for pod in pods:
+            if pod["metadata"]["labels"].get(LABEL_REVISION) == revision and is_ready(pod):
+                profile = await self.telemetry.profile(pod)
+                if profile is not None:
+                    self._profiles[namespace, revision] = profile
+                return profile
+        return None
+
+    async def watch(
+        self, key: Hashable, namespace: str, name: str, observation: Observation
+    ) -> tuple[Observation, tuple[Event, ...]]:
+        """The observation with the newest verdicts, and Events on transitions."""
+        profiles = {}
+        if observation.spec.drift.enabled:
+            for revision in observation.revisions:
+                raw = await self.profile(namespace, name, revision)
+                if raw is not None and (profile := _read(raw)) is not None:
+                    profiles[revision] = profile
+        before = self._states.get(key, DriftState())
+        state, events, closed = watch(before, observation, profiles)
+        self._states[key] = state
+        for revision, result in closed.items():
+            self.history.record_profile(profiles[revision])
+            counts = _counted(before.revisions[revision], state.revisions[revision])
+            digest = profiles[revision].digest()
+            self.history.record_window(WindowRecord(namespace, name, revision, digest, result, counts))
+        return observation.model_copy(update={"drift": state.results}), events
+
+    def pause(self, spec: ModelDeploymentSpec) -> float | None:
+        """Seconds until the counters should be read again though nothing happens; None if they need not."""
+        if not spec.drift.enabled:
+            return None
+        return min(max(spec.drift.window_seconds / 4, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+
+    def forget(self, key: Hashable, namespace: str, name: str) -> None:
+        """A ModelDeployment is gone."""
+        self._states.pop(key, None)
+        prefix = f"{name}-"
+        gone = [item for item in self._profiles if item[0] == namespace and item[1].startswith(prefix)]
+        for item in gone:
+            del self._profiles[item]
+
+
+def _counted(before: RevisionDrift, after: RevisionDrift) -> dict[str, list[int]]:
+    """Rows per bin of the window that was closed between two states."""
+    counts = before.window.counts
+    for key, seen in after.seen.items():
+        counts = panes.add(counts, panes.subtract(seen, before.seen.get(key)))
+    if counts is None:
+        return {}
+    features = {name: list(feature.counts) for name, feature in counts.features.items()}
+    return {**features, PREDICTION: list(counts.predictions), CONFIDENCE: list(counts.confidence)}
+
+
+def _read(raw: Object) -> ReferenceProfile | None:
+    try:
+        return ReferenceProfile.model_validate(raw)
+    except ValidationError:  # of a newer release: not watched rather than misread
+        return None
