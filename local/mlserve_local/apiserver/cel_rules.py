@@ -111,6 +111,32 @@ def compile_expression(expression: str) -> cel.Program:
         raise RuleError(str(error)) from None
 
 
+_STRINGS: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_CHAIN: Final = re.compile(r"(?<![\w.])(?:self|oldSelf)((?:\.[A-Za-z_]\w*)+)(\s*\()?")
+
+
+def check_fields(expression: str, source: Obj) -> None:
+    """Refuse fields that the schema does not declare, in plain chains such as ``self.spec.replicas``.
+
+    The evaluator has no types, so this is all of the type checking a real API server does that can be had.
+    """
+    root = {**source, "properties": {**_SYSTEM_FIELDS, **(source.get("properties") or {})}} if "properties" in source else source
+    for match in _CHAIN.finditer(_STRINGS.sub("''", expression)):
+        names = match[1].strip(".").split(".")
+        schema: Any = root
+        for name in names[:-1] if match[2] else names:
+            properties = schema.get("properties") if isinstance(schema, dict) else None
+            if not properties or schema.get("x-kubernetes-preserve-unknown-fields"):
+                break
+            known = {escape(k): v for k, v in properties.items()}
+            if name not in known:
+                raise RuleError(f"undefined field '{name}'")
+            schema = known[name]
+
+
+_SYSTEM_FIELDS: Final[Obj] = {"apiVersion": {}, "kind": {}, "metadata": {}}
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One compiled rule."""

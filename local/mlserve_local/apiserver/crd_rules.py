@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from mlserve_local.apiserver.cel_rules import RuleError, compile_expression
+from mlserve_local.apiserver.cel_rules import RuleError, check_fields, compile_expression
 from mlserve_local.apiserver.errors import FieldError, Obj, forbidden_field, invalid_value, not_supported, required
 from mlserve_local.apiserver.schema import compile_structural
 from mlserve_local.apiserver.structural import Validator
@@ -140,6 +140,7 @@ class _SchemaChecker:
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
         self._depth = 0
+        self._uncorrelated = ""  # the innermost list whose elements cannot be matched with their old selves
 
     def check(self, schema: Any, field: str, root: bool = False) -> None:
         self._depth += 1
@@ -159,7 +160,11 @@ class _SchemaChecker:
             if not (root and key == "metadata"):
                 self.check(child, f"{field}.properties[{key}]")
         if isinstance(schema.get("items"), dict):
+            outer = self._uncorrelated
+            if schema.get("x-kubernetes-list-type") != "map":
+                self._uncorrelated = outer or field
             self.check(schema["items"], f"{field}.items")
+            self._uncorrelated = outer
         if isinstance(schema.get("additionalProperties"), dict):
             self.check(schema["additionalProperties"], f"{field}.additionalProperties")
         for name in ("allOf", "anyOf", "oneOf"):
@@ -263,10 +268,15 @@ class _SchemaChecker:
                 if not rule.get(key):
                     continue
                 try:
-                    compile_expression(rule[key])
+                    uses_old = "oldSelf" in compile_expression(rule[key]).variables()
+                    check_fields(rule[key], schema)
                 except RuleError as error:
                     text = f"compilation failed: {error}"
                     self.errors.append(invalid_value(f"{place}.{key}", rule if key == "rule" else rule[key], text))
+                    continue
+                if uses_old and self._uncorrelated and key == "rule":
+                    text = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {self._uncorrelated}"
+                    self.errors.append(invalid_value(f"{place}.rule", rule["rule"], text))
 
     def _default(self, schema: Obj, field: str) -> None:
         validator = Validator()

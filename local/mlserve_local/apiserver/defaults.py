@@ -83,7 +83,11 @@ def stateful_set(obj: Obj) -> None:
     obj["spec"].setdefault("serviceName", "")
 
 
+TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
+
+
 def daemon_set(obj: Obj) -> None:
+    obj.setdefault("metadata", {}).setdefault("annotations", {}).setdefault(TEMPLATE_GENERATION, "1")
     template(obj.setdefault("spec", {}))
     apply(obj, DAEMON_SET)
     if obj["spec"]["updateStrategy"]["type"] == "RollingUpdate":
@@ -290,6 +294,8 @@ def endpoint_slice(obj: Obj) -> None:
     for port in obj.get("ports") or ():
         port.setdefault("name", "")
         port.setdefault("protocol", "TCP")
+    for endpoint in obj.get("endpoints") or ():
+        endpoint.setdefault("conditions", {})
     obj.setdefault("endpoints", None)
     obj.setdefault("ports", None)
 

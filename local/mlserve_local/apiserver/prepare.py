@@ -29,6 +29,13 @@ def workload(obj: Obj) -> None:
         defaults.disruption_budget(obj)
 
 
+def daemon_set_update(new: Obj, old: Obj) -> None:
+    """The old template counter is still written for clients of former versions."""
+    count = int(old["metadata"].get("annotations", {}).get(defaults.TEMPLATE_GENERATION, "1"))
+    changed = new["spec"].get("template") != old["spec"].get("template")
+    new["metadata"].setdefault("annotations", {})[defaults.TEMPLATE_GENERATION] = str(count + changed)
+
+
 def job(obj: Obj) -> None:
     """A job finds its pods by its own uid unless the user chose the selector."""
     obj["status"] = {}

@@ -71,6 +71,7 @@ STRATEGIES: Final[dict[str, Strategy]] = {
     "apps/daemonsets": Strategy(
         default=defaults.daemon_set,
         prepare_create=prepare.workload,
+        prepare_update=prepare.daemon_set_update,
         validate=pod_rules.workload,
         validate_update=pod_rules.workload_update,
         skeleton={"spec": {**_TEMPLATE["spec"], "updateStrategy": {}}},
