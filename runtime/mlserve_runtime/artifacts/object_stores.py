@@ -2,14 +2,16 @@
 
 Credentials come from the environment of the container, by the names their own tools use: AWS_ACCESS_KEY_ID,
 AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AWS_SKIP_SIGNATURE=true for public buckets;
-GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS.
+GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS, and STORAGE_EMULATOR_HOST (http://host:port) for a server that
+speaks Google's protocol without its accounts.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import obstore
@@ -21,6 +23,9 @@ from mlserve_runtime.artifacts.policy import FetchPolicy
 from mlserve_runtime.artifacts.progress import Progress
 from mlserve_runtime.artifacts.sources import MissingFileError, RemoteFile
 from mlserve_runtime.artifacts.uris import ModelUri
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
 
 _CHUNK = 4 * 1024 * 1024
 
@@ -84,19 +89,30 @@ class ObjectStoreSource:
 
 
 def _open(uri: ModelUri, policy: FetchPolicy, environment: Mapping[str, str]) -> Any:
-    if uri.scheme == "gs":
-        policy.check_transport("https", "storage.googleapis.com")
-        return GCSStore(uri.host)
-    endpoint = next((environment[name] for name in _ENDPOINTS if environment.get(name)), "")
+    names, home = (
+        (_S3_ENDPOINTS, "s3.amazonaws.com") if uri.scheme == "s3" else (_GS_ENDPOINTS, "storage.googleapis.com")
+    )
+    endpoint = next((environment[name] for name in names if environment.get(name)), "")
     if not endpoint:
-        policy.check_transport("https", "s3.amazonaws.com")
-        return S3Store(uri.host)
+        policy.check_transport("https", home)
+        return S3Store(uri.host) if uri.scheme == "s3" else GCSStore(uri.host)
     parts = urlsplit(endpoint)
     host = parts.hostname or ""
     policy.check_transport(parts.scheme, host)
-    policy.addresses(host, parts.port or (443 if parts.scheme == "https" else 80))
     # The library resolves the name again by itself: an endpoint is set by whoever runs the pod, not by a URI.
-    return S3Store(uri.host, endpoint=endpoint, client_options={"allow_http": parts.scheme == "http"})
+    policy.addresses(host, parts.port or (443 if parts.scheme == "https" else 80))
+    options: ClientConfig = {"allow_http": parts.scheme == "http"}
+    if uri.scheme == "s3":
+        return S3Store(uri.host, endpoint=endpoint, client_options=options)
+    emulator = {
+        "gcs_base_url": endpoint,
+        "disable_oauth": True,
+        "client_email": "",
+        "private_key": "",
+        "private_key_id": "",
+    }
+    return GCSStore(uri.host, service_account_key=json.dumps(emulator), client_options=options)
 
 
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_GS_ENDPOINTS = ("STORAGE_EMULATOR_HOST",)

@@ -1,4 +1,7 @@
-"""Fetching from an S3 server (moto, a process in an environment of its own)."""
+"""Fetching from object stores: moto (a process in an environment of its own) serves S3.
+
+Google's XML protocol is the one S3 speaks, signatures aside, so the same server answers gs:// as an emulator.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import obstore
 import pytest
 from obstore.store import S3Store
@@ -60,8 +64,6 @@ def environment(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str
 @pytest.fixture
 def bucket(environment: dict[str, str], archives: Path, artifact: Path, request: pytest.FixtureRequest) -> S3Store:
     """A bucket of its own for each test with the artifact below models/tiny and both archives."""
-    import httpx
-
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:60]
     httpx.put(f"{environment['AWS_ENDPOINT_URL']}/{name}").raise_for_status()
     store = S3Store(name, endpoint=environment["AWS_ENDPOINT_URL"], client_options={"allow_http": True})
@@ -137,3 +139,21 @@ def test_a_private_endpoint_needs_permission(environment: dict[str, str], tmp_pa
     closed = {name: value for name, value in environment.items() if name != "MLSERVE_FETCH_ALLOW"}
     with pytest.raises(FetchError, match="MLSERVE_FETCH_ALLOW"):
         fetch("s3://bucket/models/tiny", tmp_path / "model", environment=closed)
+
+
+@pytest.mark.parametrize("path", ["models/tiny", "models/tiny.zip"], ids=["directory", "archive"])
+def test_google_cloud_storage(
+    path: str, endpoint: str, artifact: Path, archives: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    bucket = "google" + request.node.callspec.id  # moto does not decode a hyphen in its path
+    httpx.put(f"{endpoint}/{bucket}").raise_for_status()
+    for file in archives.rglob("*"):
+        if file.is_file():  # The emulator is asked without an account, so objects must be public.
+            key = f"models/{file.relative_to(archives).as_posix()}"
+            public = {"x-amz-acl": "public-read"}
+            httpx.put(f"{endpoint}/{bucket}/{key}", content=file.read_bytes(), headers=public).raise_for_status()
+    emulated = {"STORAGE_EMULATOR_HOST": endpoint, "MLSERVE_FETCH_ALLOW": "127.0.0.1"}
+    found = fetch(f"gs://{bucket}/{path}", tmp_path / "model", environment=emulated)
+    assert found.digest == build_manifest(artifact).digest
+    with pytest.raises(FetchError, match="MLSERVE_FETCH_ALLOW"):
+        fetch(f"gs://{bucket}/{path}", tmp_path / "other", environment={"STORAGE_EMULATOR_HOST": endpoint})
