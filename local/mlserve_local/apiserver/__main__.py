@@ -19,6 +19,7 @@ READY = "API server ready at"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m mlserve_local.apiserver", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one (default)")
     parser.add_argument("--data-dir", type=Path, help="keep the state here; without it, it is lost at exit")
@@ -58,6 +59,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def main() -> None:
+    """Entry point of ``python -m mlserve_local.apiserver``."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     options = parse()

@@ -25,6 +25,7 @@ _MODES: Final = ("", "Ignore", "Strict", "Warn")
 
 
 def too_large() -> StatusError:
+    """413: a body beyond MAX_BODY."""
     return StatusError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BODY}", {})
 
 
@@ -47,6 +48,7 @@ def write_options(request: Request, kind: str, subresource: str = "") -> WriteOp
 
 
 def unrecognised(kind: str, why: object, body: bytes) -> StatusError:
+    """400: the body is no object of any kind."""
     shown = body[:1024].hex()
     return bad_request(f"the object provided is unrecognized (must be of type {kind}): {why} ({shown})")
 
@@ -99,6 +101,7 @@ def check_kind(obj: Any, resource: Resource, body: bytes = b"") -> Obj:
 
 
 def cannot_be_handled(resource: Resource, why: object) -> StatusError:
+    """400: the body has the right kind but a value that does not fit."""
     return bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}')
 
 

@@ -35,6 +35,7 @@ class NamespaceFurniture:
         self._certificate = ca_certificate
 
     def furnish(self, namespace: str) -> None:
+        """Create what a namespace lacks."""
         registry = self._cluster.registry
         ensure(self._cluster, registry.builtin("serviceaccounts"), {"metadata": {"name": "default"}}, namespace)
         data = {"ca.crt": self._certificate}

@@ -120,7 +120,11 @@ def check_fields(expression: str, source: Obj) -> None:
 
     The evaluator has no types, so this is all of the type checking a real API server does that can be had.
     """
-    root = {**source, "properties": {**_SYSTEM_FIELDS, **(source.get("properties") or {})}} if "properties" in source else source
+    root = (
+        {**source, "properties": {**_SYSTEM_FIELDS, **(source.get("properties") or {})}}
+        if "properties" in source
+        else source
+    )
     for match in _CHAIN.finditer(_STRINGS.sub("''", expression)):
         names = match[1].strip(".").split(".")
         schema: Any = root

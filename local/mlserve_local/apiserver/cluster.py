@@ -54,6 +54,7 @@ class Cluster:
         return copy.deepcopy(stored.data)
 
     def close(self) -> None:
+        """End all watches and close the file."""
         for collection in self.store.collections():
             collection.close()
         self.store.close()

@@ -37,6 +37,7 @@ class Problems:
     duplicate: list[str] = field(default_factory=list)
 
     def texts(self) -> list[str]:
+        """One text per problem, as warnings and strict errors show it."""
         return [f'duplicate field "{p}"' for p in self.duplicate] + [f'unknown field "{p}"' for p in self.unknown]
 
 

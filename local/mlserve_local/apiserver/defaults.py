@@ -1,5 +1,8 @@
 """Server-side defaults of the built-in kinds. Pods are in pod_defaults.py."""
 
+# The functions are named after the kinds they complete.
+# ruff: noqa: D103
+
 from __future__ import annotations
 
 import base64

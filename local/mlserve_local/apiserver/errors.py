@@ -5,6 +5,9 @@ This module holds the one exception type the server raises, one constructor per 
 that validation collects (the texts follow ``k8s.io/apimachinery/pkg/util/validation/field``).
 """
 
+# The constructors are named after the reasons they carry.
+# ruff: noqa: D102, D103
+
 from __future__ import annotations
 
 import json

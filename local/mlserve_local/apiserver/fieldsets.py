@@ -19,6 +19,7 @@ _ANY: Final = Schema(preserve_unknown=True)
 
 
 def is_member(node: Trie) -> bool:
+    """Whether the path of a node is itself in the set."""
     return not node or SELF in node
 
 
@@ -130,6 +131,7 @@ class Comparison:
 
     @property
     def changed(self) -> Trie:
+        """What was added or modified."""
         return union(self.added, self.modified)
 
 

@@ -18,10 +18,12 @@ class KubernetesProtocol(HttpToolsProtocol):
     _first_word: bytes = b""
 
     def data_received(self, data: bytes) -> None:
+        """Remember how the request began, for the answer to a broken one."""
         self._first_word = data.partition(b" ")[0]
         super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
+        """A word in the place of the method is a 405, anything else a 400."""
         word = self._first_word
         if word in _METHODS or not word.isalpha():
             super().send_400_response(msg)

@@ -1,5 +1,8 @@
 """Rules between the fields of the smaller built-in kinds. Pods and what contains them are in pod_rules.py."""
 
+# The functions are named after the kinds they judge.
+# ruff: noqa: D103
+
 from __future__ import annotations
 
 import ipaddress

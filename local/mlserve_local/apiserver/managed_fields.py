@@ -203,6 +203,8 @@ def take_path(managed: Managed, path: Trie, api_version: str, manager: str) -> M
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
+    """A field that an apply would change and another manager owns."""
+
     manager: Manager
     path: str
 

@@ -36,6 +36,7 @@ class OpenApi:
         self._cache: dict[str, tuple[int, bytes, str]] = {}
 
     def handle(self, request: Request, path: str) -> Reply:
+        """GET /openapi/v2, /openapi/v3 and the documents below."""
         if path == "/openapi/v3":
             return self._index(request)
         if path.startswith("/openapi/v3/"):

@@ -15,6 +15,7 @@ MAX_OPERATIONS = 10_000
 
 
 def patch_rejected() -> StatusError:
+    """422: one of the operations failed."""
     return StatusError(422, "Invalid", "the server rejected our request due to an error in our request", {})
 
 

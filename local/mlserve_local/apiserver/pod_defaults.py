@@ -1,6 +1,7 @@
 """Server-side defaults of pods, also inside the templates of workloads."""
 
-# ruff: noqa: D103 - the functions are named after what they complete
+# The functions are named after what they complete.
+# ruff: noqa: D103
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """Rules for pods and for everything that holds a pod template."""
 
+# The functions are named after what they judge.
+# ruff: noqa: D103
+
 from __future__ import annotations
 
 import copy

@@ -1,5 +1,8 @@
 """Fields the server owns: what a create resets and what an update may not touch."""
 
+# The functions are named after the kinds they prepare.
+# ruff: noqa: D103
+
 from __future__ import annotations
 
 from mlserve_local.apiserver import defaults

@@ -25,6 +25,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Printer:
+    """How a kind is shown: its columns and the function that fills them."""
+
     columns: tuple[Column, ...]
     cells: Callable[[Obj], list[Any]]
 
@@ -40,15 +42,18 @@ def columns(*names: str) -> tuple[Column, ...]:
 
 
 def name_and_age(obj: Obj) -> tuple[str, str]:
+    """What every row starts and nearly every row ends with."""
     metadata = obj["metadata"]
     return metadata["name"], times.age(metadata.get("creationTimestamp"))
 
 
 def containers(obj: Obj) -> tuple[str, str]:
+    """Names and images of a template's containers."""
     spec = obj["spec"].get("template", {}).get("spec", {})
     found = spec.get("containers") or []
     return ",".join(c.get("name", "") for c in found), ",".join(c.get("image", "") for c in found)
 
 
 def label_text(selector: Obj | None) -> str:
+    """A selector as text, ``<none>`` if it is empty."""
     return format_label_selector(selector) or NONE

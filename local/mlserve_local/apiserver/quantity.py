@@ -35,6 +35,7 @@ def parse(text: str | float) -> Decimal:
 
 
 def is_quantity(text: str | float) -> bool:
+    """Whether ``parse`` would accept the text."""
     try:
         parse(text)
     except ValueError:

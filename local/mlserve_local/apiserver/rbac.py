@@ -123,6 +123,7 @@ class Ask:
 
     @property
     def full_resource(self) -> str:
+        """``pods/log``: the form in which rules name subresources."""
         return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
 
 
@@ -195,6 +196,7 @@ class Authorizer:
         return next((why for rule, why in self.grants(user, ask.namespace) if rule_allows(rule, ask)), None)
 
     def may(self, user: User, verb: str, group: str, resource: str, namespace: str = "", name: str = "") -> bool:
+        """``decide`` as yes or no."""
         ask = Ask(verb, group, resource, namespace=namespace, name=name)
         return self.decide(user, ask) is not None
 
@@ -215,6 +217,7 @@ class Authorizer:
 
     @staticmethod
     def escalation_text(user: User, rules: list[Obj]) -> str:
+        """What a refusal to grant more than one holds says."""
         groups = " ".join(f'"{g}"' for g in user.groups)
         shown = []
         for rule in rules:

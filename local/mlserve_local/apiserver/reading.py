@@ -59,6 +59,7 @@ def object_reply(
 
 
 def reply(code: int, body: bytes, wanted: Representation, request: Request) -> Reply:
+    """Encoded JSON as the client wants it: compact, indented, or YAML."""
     if wanted.media_type == YAML:
         return Reply(code, yaml_bytes(orjson.loads(body)), YAML)
     if request.param("pretty") in ("true", "1"):

@@ -62,14 +62,17 @@ class Resource:
 
     @property
     def api_version(self) -> str:
+        """``apps/v1``, or ``v1`` for the core group."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
     def qualified_kind(self) -> str:
+        """``Deployment.apps``."""
         return qualified(self.kind, self.group)
 
     @property
     def qualified_name(self) -> str:
+        """``deployments.apps``."""
         return qualified(self.plural, self.group)
 
     def view(self, stored: Stored) -> Obj:
@@ -152,14 +155,17 @@ class Registry:
         )
 
     def add(self, resource: Resource) -> None:
+        """Serve a resource."""
         self.by_path[resource.group, resource.version, resource.plural] = resource
         self.generation += 1
 
     def remove(self, resource: Resource) -> None:
+        """Stop serving a resource."""
         if self.by_path.pop((resource.group, resource.version, resource.plural), None) is not None:
             self.generation += 1
 
     def get(self, group: str, version: str, plural: str) -> Resource | None:
+        """The resource at a path."""
         return self.by_path.get((group, version, plural))
 
     def builtin(self, plural: str, group: str = "", version: str = "v1") -> Resource:
@@ -167,6 +173,7 @@ class Registry:
         return self.by_path[group, version, plural]
 
     def collection(self, resource: Resource) -> Collection:
+        """Where the objects of a resource are."""
         return self.store.collection(resource.key)
 
     def versions(self, group: str) -> list[str]:
@@ -182,6 +189,7 @@ class Registry:
         return list(dict.fromkeys(found + sorted(g for g, _, _ in self.by_path if g and g not in self.builtin_groups)))
 
     def resources(self, group: str, version: str) -> list[Resource]:
+        """All resources of a group and version."""
         return [r for (g, v, _), r in self.by_path.items() if g == group and v == version]
 
     def by_kind(self, api_version: str, kind: str) -> Resource | None:

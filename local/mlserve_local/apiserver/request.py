@@ -25,6 +25,7 @@ class User:
 
     @property
     def is_admin(self) -> bool:
+        """Members of system:masters may do everything."""
         return "system:masters" in self.groups
 
 
@@ -58,6 +59,7 @@ class Request:
     warnings: list[str] = field(default_factory=list)
 
     def param(self, name: str, default: str = "") -> str:
+        """The first value of a query parameter."""
         values = self.query.get(name)
         return values[0] if values else default
 
@@ -67,10 +69,12 @@ class Request:
 
     @property
     def content_type(self) -> str:
+        """The media type without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
     def dry_run(self) -> bool:
+        """Whether nothing may be stored."""
         return "All" in self.query.get("dryRun", ())
 
     @property
@@ -100,6 +104,7 @@ class Streaming:
 
 
 def parse_query(raw: bytes) -> dict[str, list[str]]:
+    """The query with repeated parameters kept."""
     return parse_qs(raw.decode("latin-1"), keep_blank_values=True) if raw else {}
 
 
@@ -134,6 +139,7 @@ class Representation:
 
     @property
     def content_type(self) -> str:
+        """The media type without parameters."""
         return self.media_type
 
 

@@ -49,6 +49,7 @@ class WriteOptions:
 
 
 def strategy_of(resource: Resource) -> Strategy:
+    """The hooks of a resource; a version may have its own."""
     if resource.custom is not None:
         return PLAIN
     path = f"{resource.api_version}/{resource.plural}"

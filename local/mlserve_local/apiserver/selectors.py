@@ -30,6 +30,7 @@ class Requirement:
     values: frozenset[str]
 
     def matches(self, labels: Mapping[str, Any]) -> bool:
+        """Whether the selection includes it."""
         value = labels.get(self.key)
         match self.operator:
             case "in":
@@ -54,6 +55,7 @@ class LabelSelector:
     requirements: tuple[Requirement, ...] = ()
 
     def matches(self, labels: Mapping[str, Any] | None) -> bool:
+        """Whether the selection includes it."""
         present = labels or {}
         return all(r.matches(present) for r in self.requirements)
 
@@ -154,6 +156,7 @@ class FieldSelector:
     exact_namespace: str | None = None
 
     def matches(self, obj: dict[str, Any]) -> bool:
+        """Whether the selection includes it."""
         return all((get(obj) == value) is equal for get, equal, value in self.terms)
 
 

@@ -29,6 +29,7 @@ class AddressPool:
             yield stored.data["spec"]
 
     def next_address(self) -> str:
+        """A free cluster address."""
         taken = {spec.get("clusterIP") for spec in self._services()}
         size = self.network.num_addresses
         start = random.randrange(256, size - 2)  # noqa: S311 - spreads, protects nothing
@@ -40,11 +41,13 @@ class AddressPool:
         raise RuntimeError(f"no address left in {self.network}")
 
     def next_port(self, chosen: set[int]) -> int:
+        """A free node port that is not in ``chosen`` either."""
         taken = {port.get("nodePort") for spec in self._services() for port in spec.get("ports") or ()} | chosen
         free = [port for port in NODE_PORTS if port not in taken]
         return random.choice(free)  # noqa: S311 - spreads, protects nothing
 
     def is_taken(self, address: str) -> bool:
+        """Whether a Service has the address."""
         return any(spec.get("clusterIP") == address for spec in self._services())
 
 

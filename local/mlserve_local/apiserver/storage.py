@@ -48,14 +48,17 @@ class Stored:
 
     @property
     def namespace(self) -> str:
+        """Empty for cluster-scoped objects."""
         return str(self.data["metadata"].get("namespace", ""))
 
     @property
     def name(self) -> str:
+        """metadata.name."""
         return str(self.data["metadata"]["name"])
 
     @property
     def uid(self) -> str:
+        """metadata.uid."""
         return str(self.data["metadata"].get("uid", ""))
 
 
@@ -83,6 +86,7 @@ class Collection:
         self._changed = asyncio.Event()
 
     def get(self, namespace: str, name: str) -> Stored | None:
+        """The object of that name, if any."""
         return self.objects.get(namespace, {}).get(name)
 
     def list(self, namespace: str | None = None) -> list[Stored]:
@@ -102,6 +106,7 @@ class Collection:
         return sum(len(named) for named in self.objects.values())
 
     def put(self, stored: Stored) -> None:
+        """Place an object in memory only: no event, no write."""
         self.objects.setdefault(stored.namespace, {})[stored.name] = stored
 
     def record(self, event: Event) -> None:
@@ -123,6 +128,7 @@ class Collection:
         self.wake()
 
     def wake(self) -> None:
+        """Let waiting watches look again."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -193,6 +199,7 @@ class Store:
         self.listeners: list[Callable[[Collection, Event], None]] = []
 
     def close(self) -> None:
+        """Close the file."""
         self._db.close()
 
     def collection(self, key: str) -> Collection:
@@ -206,6 +213,7 @@ class Store:
         return found
 
     def collections(self) -> list[Collection]:
+        """Those in use so far."""
         return list(self._collections.values())
 
     def drop(self, key: str) -> None:

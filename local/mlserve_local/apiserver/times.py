@@ -27,6 +27,7 @@ def parse(text: str) -> datetime:
 
 
 def is_time(text: str) -> bool:
+    """Whether ``parse`` would accept the text."""
     try:
         parse(text)
     except ValueError:
@@ -50,6 +51,7 @@ def age(timestamp: str | None) -> str:
 
 
 def human_duration(seconds: int) -> str:
+    """Two units at most, as kubectl prints ages."""
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if seconds < 120:
         return f"{seconds}s"

@@ -47,16 +47,19 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def dns_subdomain(name: str) -> list[str]:
+    """Most names: dotted labels, 253 bytes."""
     found = [] if len(name) <= 253 else ["must be no more than 253 bytes"]
     return found + ([] if _matches(_SUBDOMAIN, name) else [SUBDOMAIN_TEXT])
 
 
 def dns_label(name: str) -> list[str]:
+    """One label, 63 bytes."""
     found = [] if len(name) <= 63 else ["must be no more than 63 bytes"]
     return found + ([] if _matches(_LABEL, name) else [LABEL_TEXT])
 
 
 def dns_1035_label(name: str) -> list[str]:
+    """One label that starts with a letter."""
     found = [] if len(name) <= 63 else ["must be no more than 63 bytes"]
     return found + ([] if _matches(_LABEL_1035, name) else [LABEL_1035_TEXT])
 
@@ -102,6 +105,7 @@ def qualified_name(value: str) -> list[str]:
 
 
 def label_value(value: str) -> list[str]:
+    """The value of a label; it may be empty."""
     found = [] if len(value) <= 63 else ["must be no more than 63 bytes"]
     return found + ([] if _matches(_VALUE, value) else [_VALUE_TEXT])
 

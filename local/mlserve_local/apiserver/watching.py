@@ -32,6 +32,7 @@ class Filter:
     resource: Resource
 
     def matches(self, stored: Stored) -> bool:
+        """Whether an object belongs to the selection."""
         if self.namespace is not None and stored.namespace != self.namespace:
             return False
         data = stored.data

@@ -10,4 +10,5 @@ _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def yaml_bytes(value: Any) -> bytes:
+    """A document as YAML."""
     return yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=True).encode()
