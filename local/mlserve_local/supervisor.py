@@ -195,7 +195,9 @@ class Supervisor:
             if running.keeper is not None:
                 running.keeper.cancel()
         for name in reversed(list(self._running)):
-            await self._running[name].process.stop(_STOP_SECONDS)
+            began = time.monotonic()
+            code = await self._running[name].process.stop(_STOP_SECONDS)
+            log.info("%s ended with %d after %.1f s", name, code, time.monotonic() - began)
         end_orphans()
         with contextlib.suppress(FileNotFoundError):
             (self._settings.directory / "state.json").unlink()
