@@ -268,8 +268,8 @@ def main(arguments: list[str]) -> int:
     for features in (10, 30, 100):
         one, many, profile_bytes, counter_bytes = cost(features)
         print(
-            f"  {features:>4} features: {one:6.1f} us for one row, {many:5.2f} us a row in 32; per feature "
-            f"{profile_bytes:.0f} B of profile and {counter_bytes:.0f} B of counters, {counter_bytes * features / 1e3:.0f} kB"
+            f"  {features:>4} features: {one:6.1f} us for one row, {many:5.2f} us a row in 32; a feature takes "
+            f"{profile_bytes:.0f} B of profile, {counter_bytes:.0f} B counted: {counter_bytes * features / 1e3:.0f} kB"
         )
     peers(30 if quick else 300)
     print(f"\n{time.perf_counter() - began:.0f} s in all, {missed} goals missed")

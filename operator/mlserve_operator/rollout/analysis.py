@@ -210,6 +210,7 @@ def _read(pod: PodObservation, state: RolloutState, slow_from: int | None) -> Co
     right = sum(row.get(label, 0) for label, row in feedback.confusion.items())
     common = lane.comparison or (lane.own if pod.revision == state.stable else None)
     return Counters(
+        asked=lane.requests,
         requests=max(lane.requests - lane.client_errors - lane.rejected, 0),
         errors=lane.server_errors + lane.timeouts,
         outputs=lane.bad_outputs,

@@ -37,6 +37,8 @@ class Remembered(BaseModel):
 class Counters(Remembered):
     """Cumulative counters of one process, reduced to what is compared."""
 
+    asked: int = 0
+    """All requests: the canary's share is measured on these."""
     requests: int = 0
     """Judged requests: without those that were the client's fault or refused for load."""
     errors: int = 0

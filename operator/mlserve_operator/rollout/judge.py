@@ -88,7 +88,11 @@ def judge(
     analysis = observation.spec.rollout.analysis
     index = list(weights).index(target)
     alpha = {name: share / analysis.false_alarm_one_in for name, share in ALPHA_SHARE.items()}
-    reports = [_report(name, check, alpha[name], index) for name, check in evidence.checks.items()]
+    reports = [
+        _report(name, check, alpha[name], index)
+        for name, check in evidence.checks.items()
+        if name in REQUIRED or check.canary + check.stable > 0
+    ]
     reports += bins.reports(evidence, analysis, alpha, ALPHA_UNFAIR)
     reports += _query_reports(evidence, observation)
     if evidence.share.looks:

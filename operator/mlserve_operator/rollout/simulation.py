@@ -133,6 +133,8 @@ class World:
     """Requests per revision in all."""
     events: list[tuple[float, str, str]] = field(default_factory=list)
     command: Command | None = None
+    born: int = 0
+    """Pods made so far."""
 
     def observe(self) -> Observation:
         """What the operator would see now."""
@@ -164,12 +166,16 @@ class World:
                 if pod.name in decision.restart:
                     pod.restart()
         wanted = {item.revision: item.replicas for item in decision.revisions}
-        self.pods = {
-            name: [*group, *(Pod(f"{name}-{i}", name) for i in range(len(group), size))][:size]
-            for name, size in wanted.items()
-            for group in [self.pods.get(name, [])]
-        }
+        self.pods = {name: self._scaled(name, size) for name, size in wanted.items()}
         self.route = decision.route
+
+    def _scaled(self, revision: str, size: int) -> list[Pod]:
+        """Pods of a revision at a size; a new pod never has the name of one that was."""
+        group = self.pods.get(revision, [])[:size]
+        while len(group) < size:
+            self.born += 1
+            group = [*group, Pod(f"{revision}-{self.born}", revision)]
+        return group
 
     def _pass_time(self, seconds: float) -> None:
         n = int(self.random.poisson(self.rate * seconds)) if seconds else 0

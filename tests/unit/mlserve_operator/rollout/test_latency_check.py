@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from mlserve_core.api.v1alpha1 import Analysis
 from mlserve_operator.rollout.accumulate import _add_counts
 from mlserve_operator.rollout.evidence import CheckEvidence, Verdict
