@@ -17,53 +17,22 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
-APPS = ROOT / "benchmarks" / "runtime_peers"
-TOOLS = ROOT / ".tools" / "bench"
+sys.path.insert(0, str(Path(__file__).resolve().parent / "runtime_peers"))
+from catalog import APPS, TOOLS, Model, Peer, build_models, free_port, peers_for
+
 SITE_PACKAGES = next(Path(path) for path in sys.path if path.endswith("site-packages"))
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass
-class Model:
-    """What is served: module, one row, and the weights in the forms the servers need."""
-
-    name: str
-    row: np.ndarray
-    expected: list[float]
-    weights: Path
-    artifact: Path
-
-    def v2_body(self) -> bytes:
-        entry = {"name": "x", "shape": [1, *self.row.shape], "datatype": "FP32", "data": self.row.ravel().tolist()}
-        return json.dumps({"inputs": [entry]}).encode()
-
-
-@dataclass
-class Peer:
-    """A server of the comparison."""
-
-    name: str
-    packages: tuple[str, ...] = ()
-    command: Callable[[Path, Model, int], list[str]] = lambda python, model, port: []
-    path: str = "/infer"
-    body: Callable[[Model], bytes] = Model.v2_body
-    prepare: Callable[[Model, Path, int], None] = lambda model, scratch, port: None
-    checked: bool = True
 
 
 @dataclass
@@ -88,154 +57,6 @@ class Results:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def build_models(scratch: Path, names: list[str]) -> list[Model]:
-    sys.path.insert(0, str(APPS))
-    models = []
-    for name in names:
-        os.environ["BENCH_MODEL"] = name
-        torch.manual_seed(5)
-        shape = (30,) if name == "tabular" else (1, 28, 28)
-        module = _module(name)
-        weights = scratch / f"{name}.pt"
-        torch.save(module.state_dict(), weights)
-        row = np.random.default_rng(1).random(shape).round(4).astype(np.float32)
-        with torch.inference_mode():
-            expected = torch.softmax(module(torch.from_numpy(row[None])), dim=-1)[0].tolist()
-        models.append(Model(name, row, expected, weights, _artifact(scratch / name, name, module, shape)))
-    return models
-
-
-def _module(name: str) -> torch.nn.Module:
-    from models import SmallCNN
-    from torch import nn
-
-    if name == "cnn":
-        return SmallCNN().eval()
-    return nn.Sequential(nn.Linear(30, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2)).eval()
-
-
-def _artifact(directory: Path, name: str, module: torch.nn.Module, shape: tuple[int, ...]) -> Path:
-    """The same weights as an mlserve artifact, with a reference profile so that telemetry has all its work to do."""
-    import yaml
-    from safetensors.torch import save_file
-
-    from mlserve_core.artifact import write_manifest
-    from mlserve_core.statistics.build import build_profile
-
-    directory.mkdir()
-    save_file(module.state_dict(), directory / "model.safetensors")
-    architecture = (
-        {"name": "mlp", "arguments": {"inputs": 30, "outputs": 2, "hidden": [64, 32]}}
-        if name == "tabular"
-        else {"name": "small_cnn", "arguments": {"classes": 10, "height": 28, "width": 28}}
-    )
-    classes = 2 if name == "tabular" else 10
-    spec = {
-        "name": name,
-        "format": "safetensors",
-        "weights": "model.safetensors",
-        "architecture": architecture,
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, *shape]}],
-        "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, classes]}],
-        "postprocessing": {"activation": "softmax"},
-    }
-    (directory / "model.yaml").write_text(yaml.safe_dump(spec))
-    rows = np.random.default_rng(2).random((500, *shape)).astype(np.float32)
-    with torch.inference_mode():
-        probabilities = torch.softmax(module(torch.from_numpy(rows)), dim=-1).numpy()
-    names = [str(index) for index in range(classes)]
-    profile = (
-        build_profile(rows, feature_names=[f"x_{i}" for i in range(30)], classes=names, probabilities=probabilities)
-        if name == "tabular"
-        else build_profile(rows, projections=16, classes=names, probabilities=probabilities)
-    )
-    (directory / "profile.json").write_text(profile.to_json())
-    write_manifest(directory)
-    return directory
-
-
-def _ours(_: Path, model: Model, port: int) -> list[str]:
-    return [
-        sys.executable, "-m", "mlserve_runtime.main", "serve", "--model-dir", str(model.artifact), "--threads", "1",
-        "--host", "127.0.0.1", "--http-port", str(port), "--management-port", "0", "--grpc-port", "-1",
-        "--drain-socket", str(model.artifact.parent / "drain.sock"),
-    ]  # fmt: skip
-
-
-def _script(name: str) -> Callable[[Path, Model, int], list[str]]:
-    return lambda python, model, port: [str(python), str(APPS / name), str(port)]
-
-
-def _bento(python: Path, model: Model, port: int) -> list[str]:
-    return [str(python.parent / "bentoml"), "serve", "bentoml_app:Service", "--port", str(port), "--host", "127.0.0.1"]
-
-
-def _mlserver(python: Path, model: Model, port: int) -> list[str]:
-    return [str(python.parent / "mlserver"), "start", str(model.weights.parent / f"mlserver-{model.name}")]
-
-
-def _prepare_mlserver(model: Model, scratch: Path, port: int) -> None:
-    directory = scratch / f"mlserver-{model.name}"
-    directory.mkdir(exist_ok=True)
-    shutil.copy(APPS / "mlserver_app.py", directory)
-    shutil.copy(APPS / "models.py", directory)
-    settings = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port(), "host": "127.0.0.1"}
-    settings |= {"parallel_workers": 0, "debug": False}
-    (directory / "settings.json").write_text(json.dumps(settings))
-    batching = {"max_batch_size": 64, "max_batch_time": 0.005}
-    entry = {"name": model.name, "implementation": "mlserver_app.Runtime", **batching}
-    (directory / "model-settings.json").write_text(json.dumps(entry))
-
-
-def _torchserve(python: Path, model: Model, port: int) -> list[str]:
-    store = model.weights.parent / f"torchserve-{model.name}"
-    return [
-        str(python.parent / "torchserve"), "--start", "--foreground", "--ncs", "--model-store", str(store),
-        "--ts-config", str(store / "config.properties"), "--disable-token-auth",
-    ]  # fmt: skip
-
-
-def _prepare_torchserve(model: Model, scratch: Path, port: int) -> None:
-    store = scratch / f"torchserve-{model.name}"
-    shutil.rmtree(store, ignore_errors=True)
-    store.mkdir()
-    archiver = TOOLS / "torchserve" / "bin" / "torch-model-archiver"
-    command = [archiver, "--model-name", "bench", "--version", "1.0", "--handler", APPS / "torchserve_handler.py"]
-    command += ["--extra-files", APPS / "models.py", "--export-path", store]
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
-    bench = {"defaultVersion": True, "marName": "bench.mar", "minWorkers": 1, "maxWorkers": 1}
-    bench |= {"batchSize": 64, "maxBatchDelay": 1, "responseTimeout": 60}
-    lines = [
-        f"inference_address=http://127.0.0.1:{port}",
-        f"management_address=http://127.0.0.1:{free_port()}",
-        f"metrics_address=http://127.0.0.1:{free_port()}",
-        "load_models=bench.mar",
-        "default_workers_per_model=1",
-        "job_queue_size=1000",
-        "models=" + json.dumps({"bench": {"1.0": bench}}),
-    ]
-    (store / "config.properties").write_text("\n".join(lines))
-
-
-def _nested_body(model: Model) -> bytes:
-    return json.dumps({"rows": [model.row.tolist()]}).encode()
-
-
-def peers_for(model: Model) -> list[Peer]:
-    v2 = f"/v2/models/{model.name}/infer"
-    return [
-        Peer("uvicorn, fixed body", command=_script("bare.py"), checked=False),
-        Peer("raw ASGI, batch 1", command=_script("raw_asgi.py")),
-        Peer("plain FastAPI, batch 1", command=_script("plain_fastapi.py")),
-        Peer("mlserve", command=_ours, path=v2),
-        Peer("litserve", ("litserve",), _script("litserve_app.py"), "/predict"),
-        Peer("bentoml", ("bentoml",), _bento, "/infer", body=_nested_body),
-        Peer("mlserver", ("mlserver",), _mlserver, v2, prepare=_prepare_mlserver),
-        Peer("torchserve", ("torchserve", "torch-model-archiver"), _torchserve, "/predictions/bench",
-             prepare=_prepare_torchserve),
-    ]  # fmt: skip
-
-
 def environment_of(peer: Peer) -> Path:
     """The Python of a peer; an environment that sees this one's packages (torch above all) is made when it is new."""
     if not peer.packages:
@@ -249,13 +70,6 @@ def environment_of(peer: Peer) -> Path:
         subprocess.run([str(python), "-m", "pip", "install", "-q", *peer.packages], check=True, timeout=900)
         (directory / "installed").touch()
     return python
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def measure(peer: Peer, model: Model, scratch: Path, connections: list[int], seconds: int) -> list[Row]:
@@ -281,7 +95,8 @@ def measure(peer: Peer, model: Model, scratch: Path, connections: list[int], sec
             check(answer, model.expected)
         script = scratch / "request.lua"
         script.write_text(
-            f'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\nwrk.body = [==[{body.decode()}]==]\n'
+            'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\n'
+            f"wrk.body = [==[{body.decode()}]==]\n"
         )
         wrk(url, script, 64, 1)
         return [run_wrk(process.pid, peer, model, url, script, count, seconds, first) for count in connections]
@@ -296,7 +111,7 @@ def measure(peer: Peer, model: Model, scratch: Path, connections: list[int], sec
 
 def first_answer(process: subprocess.Popen[bytes], url: str, body: bytes) -> Any:
     request = urllib.request.Request(url, body, {"content-type": "application/json"})
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with status {process.returncode}")
@@ -305,7 +120,7 @@ def first_answer(process: subprocess.Popen[bytes], url: str, body: bytes) -> Any
                 return json.load(response)
         except (OSError, ValueError):
             time.sleep(0.005)
-    raise RuntimeError("no answer within 90 s")
+    raise RuntimeError("no answer within 180 s")
 
 
 def check(answer: Any, expected: list[float]) -> None:
@@ -349,36 +164,21 @@ def run_wrk(
         p50_ms=milliseconds(numbers["50%"]),
         p99_ms=milliseconds(numbers["99%"]),
         cpu_micros=round(used / max(total, 1) * 1e6, 1),
-        rss_mb=round(sum(rss_bytes(member) for member in group_of(pid)) / 2**20, 1),
+        rss_mb=round(sum(member.memory_info().rss for member in family(pid)) / 2**20, 1),
         first_prediction_s=round(first, 2),
         errors=errors,
     )
 
 
-def group_of(pid: int) -> list[int]:
-    """All processes of the server's session."""
-    members = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[3]) == pid:
-                members.append(int(entry.name))
-    return members
+def family(pid: int) -> list[psutil.Process]:
+    """The server and all processes it started."""
+    server = psutil.Process(pid)
+    return [server, *server.children(recursive=True)]
 
 
 def cpu_seconds(pid: int) -> float:
-    total = 0
-    for member in group_of(pid):
-        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / CLOCK_TICKS
-
-
-def rss_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    times = [member.cpu_times() for member in family(pid)]
+    return sum(entry.user + entry.system for entry in times)
 
 
 def milliseconds(text: str) -> float:
@@ -390,14 +190,14 @@ def milliseconds(text: str) -> float:
 
 def table(results: Results) -> str:
     lines = [
-        "| model | server | clients | requests/s | p50 ms | p99 ms | CPU µs/request | RSS MB | first prediction s | non-200 |",
+        "| model | server | clients | requests/s | p50 ms | p99 ms | CPU µs | RSS MB | first prediction s | non-200 |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for r in sorted(results.rows, key=lambda row: (row.model, row.connections, -row.requests_per_second)):
-        lines.append(
-            f"| {r.model} | {r.server} | {r.connections} | {r.requests_per_second:,.0f} | {r.p50_ms} | {r.p99_ms} "
-            f"| {r.cpu_micros} | {r.rss_mb:.0f} | {r.first_prediction_s} | {r.errors} |"
-        )
+    lines += [
+        f"| {r.model} | {r.server} | {r.connections} | {r.requests_per_second:,.0f} | {r.p50_ms} | {r.p99_ms} "
+        f"| {r.cpu_micros} | {r.rss_mb:.0f} | {r.first_prediction_s} | {r.errors} |"
+        for r in sorted(results.rows, key=lambda row: (row.model, row.connections, -row.requests_per_second))
+    ]
     lines += [f"\nNot measured: {name}: {reason}" for name, reason in results.failures.items()]
     return "\n".join(lines)
 

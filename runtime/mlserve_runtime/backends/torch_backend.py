@@ -29,7 +29,7 @@ _PATIENCE_SECONDS: Final = 1.0
 thousands of convolutions is unrolled), and the readiness of its pod is worth more than a few percent."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Executable:
     name: str
     call: Callable[..., Any]
@@ -65,6 +65,7 @@ class TorchBackend:
         self._module = module
         self._executables = [_Executable("eager" if form != "torchscript" else "script", module)]
         self._fastest: list[_Executable] = []
+        self._measured: dict[str, dict[int, float]] = {}
         self._staging: Any = None
         if device.type == "cuda":
             from mlserve_runtime.backends.cuda import Staging
@@ -119,7 +120,10 @@ class TorchBackend:
             "format": self._form,
             "device": str(self._device),
             "threads": torch.get_num_threads(),
-            "executables": {e.name: {str(k): round(v, 1) for k, v in e.micros.items()} for e in self._executables},
+            "executables": {
+                name: {str(rows): round(value, 1) for rows, value in micros.items()}
+                for name, micros in (self._measured or {self._executables[0].name: {}}).items()
+            },
             "fromRows": chosen or {"1": self._executables[0].name},
         }
 
@@ -182,6 +186,9 @@ class TorchBackend:
         for rows in range(max(arguments) + 1):
             nearest = min(sizes, key=lambda size: abs(np.log2(max(rows, 1) / size)))
             self._fastest.append(best[nearest])
+        self._measured = {executable.name: executable.micros for executable in self._executables}
+        # An executable that is never the fastest would only keep a second copy of its weights.
+        self._executables = [executable for executable in self._executables if executable in self._fastest]
 
 
 def _best_micros(call: Callable[..., Any], example: list[torch.Tensor]) -> float:

@@ -88,7 +88,7 @@ class PredictionProtocol(HttpToolsProtocol):
             super().on_message_begin()
             self.url = url
             self.headers.extend(headers)
-            self.expect_100_continue = any(name == b"expect" for name, _ in headers)
+            self.expect_100_continue = (b"expect", b"100-continue") in headers
             super().on_headers_complete()
             return
         self.cycle = exchange  # type: ignore[assignment]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import signal
@@ -151,6 +152,7 @@ class Process:
         # Everything alive now lives as long as the process; looking through it again and again only costs time.
         gc.collect()
         gc.freeze()
+        return_free_memory()
         self.plane.open(model, batcher)
         if before is not None:
             before.close()
@@ -244,6 +246,12 @@ def bind(host: str, port: int) -> socket.socket:
     listener.bind((host, port))
     listener.setblocking(False)
     return listener
+
+
+def return_free_memory() -> None:
+    """Give back what loading and tuning needed for a moment; a C library without malloc_trim keeps it."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def artifact_identity(directory: Path) -> tuple[int, ...]:

@@ -1,0 +1,193 @@
+"""The short cut for predictions: what it takes, what it leaves to uvicorn, and what it relies on in uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from mlserve_runtime.calls import Call, Reply
+from mlserve_runtime.server.fastpath import Exchange, protocol_for
+
+
+class Plane:
+    """Answers with the body it was sent, when told to."""
+
+    def __init__(self) -> None:
+        self.settings = type("Settings", (), {"max_body_bytes": 1000})
+        self.draining = False
+        self.calls: list[Call] = []
+        self.abandoned: list[Call] = []
+        self.hold = False
+
+    def handle(self, call: Call) -> None:
+        self.calls.append(call)
+        if not self.hold:
+            call.reply(Reply(200, b"fast:" + call.body))
+
+    def abandon(self, call: Call) -> None:
+        self.abandoned.append(call)
+
+
+class FrontDouble:
+    """The parts of the front the protocol asks for; the generic path answers `slow:` and the body."""
+
+    def __init__(self) -> None:
+        self.plane = Plane()
+        self.routes = self
+        self.arrived = 0
+
+    def find(self, path: bytes) -> object | None:
+        return self if path == b"/predict" else None
+
+    def arriving(self, change: int) -> None:
+        self.arrived += change
+
+    def common_head(self, _headers: Any) -> bytes:
+        return b"x-common: 1\r\n"
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (5 + len(body)))]}
+        )
+        await send({"type": "http.response.body", "body": b"slow:" + body})
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[tuple[FrontDouble, int]]:
+    front = FrontDouble()
+    config = uvicorn.Config(
+        front,
+        port=0,
+        http=protocol_for(front),
+        lifespan="off",
+        log_level="critical",
+        ws="none",  # type: ignore[arg-type]
+    )
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    yield front, server.servers[0].sockets[0].getsockname()[1]
+    await server.shutdown()
+
+
+async def ask(port: int, *pieces: bytes, answers: int = 1) -> list[bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0)
+    found = []
+    for _ in range(answers):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        found.append(await reader.readexactly(length))
+    writer.close()
+    await writer.wait_closed()
+    return found
+
+
+def post(body: bytes, *headers: bytes, path: bytes = b"/predict") -> bytes:
+    lines = [b"POST " + path + b" HTTP/1.1", b"Host: x", b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+CHUNKED = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "answer"),
+    [
+        (post(b"ab"), b"fast:ab"),
+        (post(b""), b"fast:"),
+        (post(b"ab", path=b"/other"), b"slow:ab"),
+        (CHUNKED, b"slow:ab"),
+        (post(b"ab", b"Expect: 200-maybe"), b"slow:ab"),
+        (post(b"ab", b"Content-Encoding: gzip"), b"slow:ab"),
+        (b"GET /predict HTTP/1.1\r\nHost: x\r\n\r\n", b"slow:"),
+    ],
+    ids=["prediction", "empty", "other-path", "chunked", "expect", "compressed", "get"],
+)
+async def test_which_requests_take_the_short_cut(served: Any, request_bytes: bytes, answer: bytes) -> None:
+    assert await ask(served[1], request_bytes) == [answer]
+
+
+async def test_a_body_in_pieces(served: Any) -> None:
+    front, port = served
+    whole = post(b"abcdefgh")
+    assert await ask(port, *[whole[i : i + 1] for i in range(len(whole))]) == [b"fast:abcdefgh"]
+    assert front.arrived == 0
+
+
+async def test_one_connection_many_requests(served: Any) -> None:
+    answers = await ask(served[1], post(b"1"), post(b"2", path=b"/other"), post(b"3"), answers=3)
+    assert answers == [b"fast:1", b"slow:2", b"fast:3"]
+
+
+async def test_pipelined_requests_are_answered_in_order(served: Any) -> None:
+    front, port = served
+    front.plane.hold = True
+    asking = asyncio.ensure_future(ask(port, post(b"1") + post(b"2") + post(b"3", path=b"/other"), answers=3))
+    while not front.plane.calls:
+        await asyncio.sleep(0)
+    front.plane.calls[0].reply(Reply(200, b"late:1"))
+    assert await asking == [b"late:1", b"slow:2", b"slow:3"]
+
+
+async def test_a_lost_connection_abandons_its_call(served: Any) -> None:
+    front, port = served
+    front.plane.hold = True
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(post(b"1"))
+    while not front.plane.calls:
+        await asyncio.sleep(0)
+    writer.close()
+    await writer.wait_closed()
+    while not front.plane.abandoned:
+        await asyncio.sleep(0)
+    assert front.plane.abandoned == front.plane.calls
+
+
+async def test_a_connection_lost_within_a_body_is_no_longer_expected(served: Any) -> None:
+    front, port = served
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(post(b"12345")[:-3])
+    while not front.arrived:
+        await asyncio.sleep(0)
+    writer.close()
+    await writer.wait_closed()
+    while front.arrived:
+        await asyncio.sleep(0)
+
+
+async def test_a_declared_length_over_the_limit_is_refused_before_the_body(served: Any) -> None:
+    front, port = served
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n")
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer
+    assert front.plane.calls == []
+    writer.close()
+    await writer.wait_closed()
+
+
+def test_uvicorn_has_what_the_short_cut_relies_on() -> None:
+    source = inspect.getsource(HttpToolsProtocol)
+    for name in ("self.cycle", "self.pipeline", "self.server_state", "self.flow", "self.limit_concurrency", "self.url"):
+        assert name in source
+    used_of_a_cycle = {"response_complete", "disconnected", "message_event", "keep_alive"}
+    assert used_of_a_cycle <= set(Exchange.__slots__)
+    cycle = inspect.getsource(RequestResponseCycle.__init__)
+    assert all(f"self.{name}" in cycle for name in used_of_a_cycle)
