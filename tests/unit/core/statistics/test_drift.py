@@ -1,0 +1,217 @@
+"""Windows against a reference: when they close, what they find, and when a finding is confirmed or over."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlserve_core.statistics import ProfileCounter, ReferenceProfile, build_profile
+from mlserve_core.statistics.drift import (
+    DriftResult,
+    DriftSettings,
+    DriftVerdict,
+    Severity,
+    compare,
+    estimated_accuracy,
+    performance,
+    reference_rows_needed,
+    required_rows,
+    rows_needed,
+)
+from mlserve_core.statistics.windows import MAX_EXTENSION, Window, advance, check_once
+from mlserve_core.wire import ProfileCounts
+
+RNG = np.random.default_rng(0)
+FEATURES = 10
+PROFILE = build_profile(RNG.standard_normal((20_000, FEATURES)))
+SETTINGS = DriftSettings()
+NEEDED = rows_needed(PROFILE, SETTINGS) or 0
+
+
+def counts(rows: np.ndarray, profile: ReferenceProfile = PROFILE) -> ProfileCounts:
+    counter = ProfileCounter(profile)
+    counter.update(rows)
+    return counter.counts()
+
+
+def rows(shift: float = 0.0, n: int = NEEDED, missing: float = 0.0) -> np.ndarray:
+    data = RNG.standard_normal((n, FEATURES))
+    data[:, 3] += shift
+    data[RNG.random(n) < missing, 4] = np.nan
+    return data
+
+
+def run(panes: list[np.ndarray], settings: DriftSettings = SETTINGS) -> list[DriftResult]:
+    window, results = Window(start=0.0), []
+    for index, pane in enumerate(panes, start=1):
+        window, result = advance(window, PROFILE, settings, now=300.0 * index, seconds=300, pane=counts(pane))
+        results += [result] if result is not None else []
+    return results
+
+
+def test_clean_windows_are_silent() -> None:
+    results = run([rows() for _ in range(60)])
+    assert [result.verdict for result in results] == [DriftVerdict.NO_DRIFT] * 60
+
+
+@pytest.mark.parametrize(
+    ("pane", "feature"),
+    [
+        pytest.param(lambda: rows(shift=0.5), "feature_3", id="half a standard deviation"),
+        pytest.param(lambda: rows(missing=0.2), "feature_4", id="a burst of missing values"),
+    ],
+)
+def test_a_shift_is_confirmed_by_the_second_window(pane: object, feature: str) -> None:
+    results = run([rows(), pane(), pane()])  # type: ignore[operator]
+    assert [result.verdict.value for result in results] == ["NoDrift", "NoDrift", "Drift"]
+    found = results[-1].features[0]
+    assert (found.name, found.drifted, found.severity) == (feature, True, Severity.LOW)
+    assert sum(item.drifted for item in results[-1].features) == 1
+
+
+def test_two_of_three_confirm_and_three_calm_windows_clear() -> None:
+    shifts = [1, 0, 1, 0, 0, 0, 0]
+    found = [result.verdict is DriftVerdict.DRIFT for result in run([rows(shift=s) for s in shifts])]
+    assert found == [False, False, True, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("shift", "severity"),
+    [(0.0, Severity.NONE), (0.5, Severity.LOW), (0.8, Severity.MEDIUM), (2.0, Severity.HIGH)],
+)
+def test_severity_grows_with_the_effect(shift: float, severity: Severity) -> None:
+    assert compare(PROFILE, counts(rows(shift, 5000)), SETTINGS)[0].severity is severity
+
+
+def test_significance_alone_is_no_drift() -> None:
+    found = compare(PROFILE, counts(rows(0.15, 200_000)), SETTINGS)
+    moved = next(item for item in found if item.name == "feature_3")
+    assert moved.p_value is not None
+    assert moved.p_value < 1e-10
+    assert not moved.drifted
+
+
+def test_an_effect_alone_is_no_drift() -> None:
+    found = compare(PROFILE, counts(rows(0.0, 60)), SETTINGS)
+    assert max(item.effect for item in found) > SETTINGS.effect
+    assert not any(item.drifted for item in found)
+
+
+def test_a_window_is_extended_until_it_can_decide() -> None:
+    part = NEEDED // 3 + 1
+    results = run([rows(n=part) for _ in range(6)])
+    assert [(result.rows, result.verdict) for result in results] == [(3 * part, DriftVerdict.NO_DRIFT)] * 2
+
+
+def test_too_little_data_is_said_at_the_limit_and_is_not_no_drift() -> None:
+    results = run([rows(n=3) for _ in range(MAX_EXTENSION)])
+    assert [result.verdict for result in results] == [DriftVerdict.INSUFFICIENT_DATA]
+    assert f"{3 * MAX_EXTENSION} rows, {NEEDED} are needed" in results[0].message
+
+
+def test_a_reference_too_small_to_decide_is_told() -> None:
+    small = build_profile(RNG.standard_normal((300, FEATURES)))
+    assert rows_needed(small, SETTINGS) is None
+    result = check_once(small, counts(rows(n=5000), small), SETTINGS)
+    assert (result.verdict, result.message) == (
+        DriftVerdict.INSUFFICIENT_DATA,
+        "the reference has too few rows to judge by",
+    )
+    enough = reference_rows_needed(small, SETTINGS)
+    assert rows_needed(build_profile(RNG.standard_normal((enough, FEATURES))), SETTINGS) is not None
+
+
+def test_required_rows_are_those_that_make_the_effect_significant() -> None:
+    n = required_rows(0.1, 1e-6, 50_000)
+    assert n is not None
+    c = np.sqrt(np.log(2 / 1e-6) / 2)
+    assert c * np.sqrt(1 / n + 1 / 50_000) <= 0.1 < c * np.sqrt(1 / (n - 1) + 1 / 50_000)
+
+
+def test_a_clock_that_goes_back_begins_the_window_anew() -> None:
+    window, _ = advance(Window(start=1000.0), PROFILE, SETTINGS, now=1100, seconds=300, pane=counts(rows()))
+    window, result = advance(window, PROFILE, SETTINGS, now=500, seconds=300, pane=None)
+    assert (window.start, result) == (500, None)
+    assert window.counts is not None
+    assert window.counts.rows == NEEDED, "nothing is lost"
+
+
+def test_the_verdict_does_not_depend_on_the_split_over_pods() -> None:
+    data = rows(shift=0.3, n=2000)
+    whole = compare(PROFILE, counts(data), SETTINGS)
+    merged = ProfileCounter(PROFILE)
+    for part in np.array_split(data, 7):
+        other = ProfileCounter(PROFILE)
+        other.update(part)
+        merged.merge(other)
+    assert compare(PROFILE, merged.counts(), SETTINGS) == whole
+
+
+def test_counts_of_another_profile_are_refused() -> None:
+    other = build_profile(RNG.standard_normal((500, FEATURES)))
+    with pytest.raises(ValueError, match="another profile"):
+        compare(PROFILE, counts(rows(), other), SETTINGS)
+
+
+def test_the_classic_policy_is_the_textbook_with_its_false_alarms() -> None:
+    classic = DriftSettings(classic=True, min_rows=500)
+    found = [result.verdict is DriftVerdict.DRIFT for result in run([rows(n=1000) for _ in range(60)], classic)]
+    assert 10 <= sum(found) <= 55, "ten features at p < 0.05 alarm in 2 of 5 clean windows"
+
+
+def test_a_feature_can_be_left_out_or_have_an_effect_of_its_own() -> None:
+    silent = DriftSettings(disabled=frozenset({"feature_3"}))
+    assert not any(item.drifted for item in compare(PROFILE, counts(rows(2.0)), silent))
+    lax = DriftSettings(effects={"feature_3": 0.5})
+    assert not any(item.drifted for item in compare(PROFILE, counts(rows(0.8, 5000)), lax))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [pytest.param(np.full(5000, 7.0), id="constant"), pytest.param(np.full(5000, np.nan), id="all missing")],
+)
+def test_degenerate_features_neither_alarm_nor_crash(column: np.ndarray) -> None:
+    profile = build_profile(column.reshape(-1, 1))
+    assert check_once(profile, counts(column.reshape(-1, 1), profile), SETTINGS).verdict is DriftVerdict.NO_DRIFT
+    changed = check_once(profile, counts(np.full((5000, 1), 3.0), profile), SETTINGS)
+    assert changed.verdict is DriftVerdict.DRIFT
+    assert changed.severity is Severity.HIGH
+
+
+def test_new_and_swapped_categories() -> None:
+    letters = RNG.choice(["a", "b", "c"], 20_000, p=[0.5, 0.3, 0.2])
+    profile = build_profile({"letter": letters.tolist()})
+
+    def judged(p: list[float], names: list[str]) -> DriftResult:
+        seen = RNG.choice(names, 2000, p=p).astype(object).reshape(-1, 1)
+        return check_once(profile, counts(seen, profile), SETTINGS)
+
+    assert judged([0.5, 0.3, 0.2], ["a", "b", "c"]).verdict is DriftVerdict.NO_DRIFT
+    assert judged([0.3, 0.5, 0.2], ["a", "b", "c"]).verdict is DriftVerdict.DRIFT
+    new = judged([0.4, 0.3, 0.15, 0.15], ["a", "b", "c", "z"])
+    assert new.verdict is DriftVerdict.DRIFT
+    assert new.features[0].out_of_range == pytest.approx(0.15, abs=0.03)
+
+
+# --- performance --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("right", "labelled", "drifted"),
+    [(900, 1000, False), (880, 1000, False), (800, 1000, True), (16, 20, False), (0, 0, False)],
+    ids=["as the reference", "a small drop", "a real drop", "too few labels", "none"],
+)
+def test_performance_drift_needs_a_drop_and_labels_enough(right: int, labelled: int, drifted: bool) -> None:
+    assert performance(right, labelled, 0.9, drop=0.05, alpha=1e-4)[0] is drifted
+
+
+def test_accuracy_is_estimated_from_calibration() -> None:
+    confidence = RNG.uniform(0.5, 1.0, 40_000)
+    labels = np.where(RNG.random(40_000) < confidence, 1, 0)
+    probabilities = np.column_stack([1 - confidence, confidence])
+    profile = build_profile(np.zeros((40_000, 1)), probabilities=probabilities, labels=labels)
+    counter = ProfileCounter(profile)
+    unsure = RNG.uniform(0.5, 0.7, 5000)
+    counter.update(np.zeros((5000, 1)), probabilities=np.column_stack([1 - unsure, unsure]))
+    assert profile.predictions.accuracy == pytest.approx(0.75, abs=0.01)
+    assert estimated_accuracy(profile, counter.counts()) == pytest.approx(0.6, abs=0.02)

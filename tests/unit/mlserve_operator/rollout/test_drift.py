@@ -1,0 +1,191 @@
+"""Drift of live revisions from their pods' counters, and logged rows replayed through the same code."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mlserve_core.api.v1alpha1 import ModelDeploymentSpec
+from mlserve_core.statistics import ProfileCounter, ProfileError, build_profile
+from mlserve_core.statistics.drift import DriftVerdict
+from mlserve_core.wire import LaneCounts, TelemetrySnapshot
+from mlserve_operator.rollout.drift import DriftState, watch
+from mlserve_operator.rollout.replay import check, replay
+from mlserve_operator.rollout.state import Event, Observation, PodObservation, RevisionHealth
+
+FEATURES = ["f0", "f1", "f2", "f3"]
+SPEC = ModelDeploymentSpec.model_validate({"model": {"uri": "s3://m"}})
+PROFILE = build_profile(np.random.default_rng(0).standard_normal((20_000, 4)), feature_names=FEATURES)
+
+
+class Fleet:
+    """Pods of one revision that count rows, restart, and can be silent."""
+
+    def __init__(self, pods: int) -> None:
+        self.random = np.random.default_rng(1)
+        self.counters = [ProfileCounter(PROFILE) for _ in range(pods)]
+        self.boots = [0] * pods
+        self.silent: set[int] = set()
+        self.state, self.now = DriftState(), 0.0
+        self.events: list[Event] = []
+
+    def restart(self, index: int) -> None:
+        self.counters[index], self.boots[index] = ProfileCounter(PROFILE), self.boots[index] + 1
+
+    def look(self, seconds: float = 60.0) -> DriftVerdict | None:
+        self.now += seconds
+        pods = tuple(
+            PodObservation(
+                name=f"p{i}",
+                uid=f"p{i}",
+                revision="v1",
+                telemetry=None
+                if i in self.silent
+                else TelemetrySnapshot(
+                    name="m", revision="v1", boot_id=str(self.boots[i]), live=LaneCounts(own=counter.counts())
+                ),
+            )
+            for i, counter in enumerate(self.counters)
+        )
+        seen = Observation(
+            now=self.now, generation=1, spec=SPEC, target="v1", revisions={"v1": RevisionHealth()}, pods=pods
+        )
+        self.state, events, closed = watch(self.state, seen, {"v1": PROFILE})
+        self.state = DriftState.model_validate_json(self.state.model_dump_json(by_alias=True))
+        self.events += events
+        return closed["v1"].verdict if "v1" in closed else None
+
+
+@pytest.mark.parametrize("pods", [1, 3, 10])
+def test_drift_is_told_once_when_it_begins_and_once_when_it_ends(pods: int) -> None:
+    fleet = Fleet(1)
+    fleet.counters, fleet.boots = [ProfileCounter(PROFILE) for _ in range(pods)], [0] * pods
+    fleet.random = np.random.default_rng(pods)
+    fleet.look()
+    for shift in [0.0] * 3 + [0.6] * 5 + [0.0] * 6:
+        for index, part in enumerate(np.array_split(fleet.random.standard_normal((1000, 4)) + shift, pods)):
+            fleet.counters[index].update(part)
+        fleet.look(300)
+    assert [event.reason for event in fleet.events] == ["DriftDetected", "DriftEnded"]
+
+
+def test_what_was_counted_before_watching_began_is_not_counted() -> None:
+    fleet = Fleet(1)
+    fleet.counters[0].update(np.full((5000, 4), 9.0))
+    fleet.look()
+    fleet.counters[0].update(fleet.random.standard_normal((1000, 4)))
+    assert fleet.look(300) is DriftVerdict.NO_DRIFT
+    assert fleet.state.results["v1"].rows == 1000
+
+
+def test_a_silent_pod_loses_nothing_and_a_restart_counts_nothing_twice() -> None:
+    fleet = Fleet(2)
+    fleet.look()
+    fleet.counters[0].update(fleet.random.standard_normal((400, 4)))
+    fleet.silent = {0}
+    assert fleet.look(60) is None
+    fleet.silent = set()
+    fleet.counters[1].update(fleet.random.standard_normal((300, 4)))
+    assert fleet.look(60) is None
+    fleet.restart(1)
+    fleet.counters[1].update(fleet.random.standard_normal((100, 4)))
+    fleet.look(300)
+    assert fleet.state.results["v1"].rows == 800
+
+
+def test_counts_on_another_profile_are_left_alone() -> None:
+    fleet = Fleet(1)
+    fleet.look()
+    other = build_profile(np.zeros((10, 1)))
+    fleet.counters[0] = ProfileCounter(other)
+    assert fleet.look(300) is None
+
+
+# --- replay -------------------------------------------------------------------------------------------------------
+
+
+def logged(n: int, seed: int, **how: float) -> dict[str, list[object]]:
+    """Rows of one arm: four features, a prediction that follows from them, and what was seen of the requests."""
+    random = np.random.default_rng(seed)
+    rows = random.standard_normal((n, 4)) + how.get("shift", 0.0)
+    truth = rows[:, 0] + rows[:, 1] > 0
+    answer = np.where(random.random(n) < how.get("wrong", 0.05), ~truth, truth)
+    answer = np.where(random.random(n) < how.get("collapse", 0.0), True, answer)
+    columns: dict[str, list[object]] = {name: rows[:, i].tolist() for i, name in enumerate(FEATURES)}
+    columns["prediction"] = np.where(answer, "yes", "no").tolist()
+    columns["latency_ms"] = (how.get("latency", 20.0) * np.exp(0.2 * random.standard_normal(n))).tolist()
+    columns["status"] = np.where(random.random(n) < how.get("errors", 0.0), 500, 200).tolist()
+    if how.get("labels"):
+        columns["label"] = np.where(truth, "yes", "no").tolist()
+    if how.get("timed"):
+        columns["timestamp"] = [f"2026-01-01T00:{i * 50 // n:02d}:{i % 60:02d}+00:00" for i in range(n)]
+    return columns
+
+
+ALL = np.random.default_rng(2).standard_normal((20_000, 4))
+ANSWERED = build_profile(
+    ALL, feature_names=FEATURES, predictions=np.where(ALL[:, 0] + ALL[:, 1] > 0, "yes", "no"), classes=["no", "yes"]
+)
+CASES = {
+    "clean": ({}, {}, "Promote", "Promoted"),
+    "clean, by time": ({"timed": 1}, {"timed": 1}, "Promote", "Promoted"),
+    "errors": ({"errors": 0.01}, {"errors": 0.15}, "Rollback", "AnalysisFailed"),
+    "slow": ({}, {"latency": 60.0}, "Rollback", "AnalysisFailed"),
+    "wrong": ({"labels": 1}, {"labels": 1, "wrong": 0.3}, "Rollback", "AnalysisFailed"),
+    "collapse": ({}, {"collapse": 1.0}, "Rollback", "DriftRollback"),
+    "other inputs": ({}, {"shift": 1.0}, "Pause", "AnalysisInconclusive"),
+    "population": ({"shift": 1.0}, {"shift": 1.0}, "Alert", "the population changed"),
+}
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_replay_decides_as_the_operator_would(name: str) -> None:
+    stable, canary, decision, reason = CASES[name]
+    found = replay(ANSWERED, logged(4000, 3, **stable), logged(1000, 4, **canary))
+    assert (found["decision"], reason in found["reason"]) == (decision, True), found["reason"]
+    assert found["requests"] == {"canary": 1000, "stable": 4000}
+    assert found["looks"]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_few_rows_are_held_not_promoted() -> None:
+    found = replay(ANSWERED, logged(200, 3), logged(50, 4))
+    assert (found["decision"], found["drift"]["verdict"]) == ("Hold", "InsufficientData")
+
+
+def test_the_policy_is_the_users() -> None:
+    spec = SPEC.model_validate({"model": {"uri": "s3://m"}, "rollout": {"onRegression": "Pause"}})
+    assert replay(ANSWERED, logged(4000, 3), logged(1000, 4, errors=0.3), spec)["decision"] == "Pause"
+
+
+@pytest.mark.parametrize(
+    ("shift", "n", "decision", "verdict"),
+    [(0.0, 3000, "Hold", "NoDrift"), (0.5, 3000, "Alert", "Drift"), (0.5, 40, "Hold", "InsufficientData")],
+)
+def test_check_against_the_reference_alone(shift: float, n: int, decision: str, verdict: str) -> None:
+    found = check(ANSWERED, logged(n, 5, shift=shift))
+    assert (found["decision"], found["drift"]["verdict"]) == (decision, verdict)
+    assert found["requests"] == {"canary": 0, "stable": n}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"f0": [1.0]}, "stable has no column f1, f2, f3; it has f0"),
+        ({}, "stable has no rows"),
+        ({"f0": [1.0, 2.0], "f1": [1.0]}, "differ in length"),
+        ({name: ["x"] for name in FEATURES} | {"timestamp": ["yesterday"]}, "neither ISO 8601 nor seconds"),
+    ],
+    ids=["renamed", "empty", "ragged", "time"],
+)
+def test_bad_rows_are_refused_with_the_place(columns: dict[str, list[object]], message: str) -> None:
+    with pytest.raises(ProfileError, match=message):
+        replay(ANSWERED, columns, logged(10, 1))
+
+
+def test_strings_where_numbers_belong_are_drift_not_a_crash() -> None:
+    broken = logged(2000, 6) | {"f2": ["n/a"] * 2000}
+    found = check(ANSWERED, broken)
+    assert (found["drift"]["verdict"], found["drift"]["features"][0]["name"]) == ("Drift", "f2")
