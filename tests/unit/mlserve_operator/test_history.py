@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+
 from mlserve_core.statistics.build import build_profile
 from mlserve_core.statistics.drift import DriftResult, DriftVerdict
 from mlserve_operator.history import DecisionRecord, History, WindowRecord

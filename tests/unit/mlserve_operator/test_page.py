@@ -89,7 +89,7 @@ def test_weights_are_drawn_side_by_side_and_said_in_words():
 
 def test_a_rollback_shows_its_reason_and_its_evidence():
     row = {
-        "time": "2026-03-01T11:59:00Z",
+        "time": NOW.timestamp() - 60,
         "revision": "digits-58fd4b",
         "decision": "RolledBack",
         "reason": "AnalysisFailed",
@@ -124,11 +124,13 @@ def test_a_status_of_another_version_leaves_gaps_and_no_error():
 
 
 def test_drift_windows_show_effect_and_verdict():
-    window = {"time": "12:00", "verdict": "Drift", "severity": "high", "rows": 900, "feature": "amount", "effect": 0.42}
+    strongest = {"name": "amount", "effect": 0.42}
+    window = {"time": 0.0, "verdict": "Drift", "severity": "high", "rows": 900, "features": [strongest]}
     text = detail(RESOURCES["healthy"], windows=[window])
     assert "1 earlier verdict<" in text
     assert '<span class="badge bad">Drift</span>' in text
     assert "42 %" in text
+    assert "1970-01-01 00:00:00" in text
 
 
 def test_headers_forbid_scripts_and_frames():

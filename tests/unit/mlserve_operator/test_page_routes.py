@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import aiohttp
@@ -9,12 +10,13 @@ import pytest
 import yaml
 
 from mlserve_operator import page
+from mlserve_operator.history import DecisionRecord, History
 from mlserve_operator.index import Index
 from mlserve_operator.management import build_application, serve
 from mlserve_operator.page.routes import routes
 
 CASE = Path(__file__).resolve().parents[3] / "deploy" / "gitops" / "argocd" / "testdata" / "rolledback.yaml"
-DECISION = {"time": "12:00", "revision": "digits-58fd4b", "decision": "RolledBack", "message": "31 failed"}
+DECISION = {"revision": "digits-58fd4b", "decision": "RolledBack", "reason": "AnalysisFailed", "message": "31 failed"}
 
 
 @pytest.fixture
@@ -23,10 +25,13 @@ async def address(unused_tcp_port):
     resource = yaml.safe_load(CASE.read_text())
     resource["metadata"]["uid"] = "1"
     index.put(resource)
-    application = build_application(lambda: "", lambda: True, routes(index, lambda *_: ([DECISION], []), "1.2.3"))
+    history = History()
+    history.record_decision(DecisionRecord(time=time.time(), namespace="vision", name="digits", **DECISION))
+    application = build_application(lambda: "", lambda: True, routes(index, history, "1.2.3"))
     runner = await serve(application, "127.0.0.1", unused_tcp_port)
     yield f"http://127.0.0.1:{unused_tcp_port}"
     await runner.cleanup()
+    history.close()
 
 
 @pytest.mark.parametrize(

@@ -443,6 +443,30 @@ def test_predictions_are_judged_after_inputs(
         assert decision.state.reason == reason
 
 
+def profiled(rows: int, digest: str, share: float) -> dict[str, object]:
+    first = round(share * rows)
+    return {"profileDigest": digest, "rows": rows, "predictions": [first, rows - first]}
+
+
+def test_pods_that_are_given_stables_profile_in_mid_rollout_begin_to_count_on_it() -> None:
+    state = phase_state(Phase.PROGRESSING).model_copy(update={"weight": 50, "evidence": None})
+    policy = spec(steps=[{"weight": 50, "holdSeconds": 1000}], analysis={"share": {"enabled": False}})
+    counts = [(50_000, None), (51_000, None), (52_000, (0, "v1")), (53_000, (900, "v1")), (54_000, (400, "v1"))]
+    verdicts = []
+    for look, (old, new) in enumerate(counts):
+        canary = {"requests": 1000 * look, "own": profiled(1000 * look, "v2", 0.9)}
+        if new is not None:
+            canary["comparison"] = profiled(new[0], new[1], 0.5)
+        # Stable's pods are given the same profile; what they count on their own goes on undisturbed.
+        stable = {"requests": old, "own": profiled(old, "v1", 0.5), "comparison": profiled(10 * look, "v1", 0.5)}
+        pods = (pod("v1", **stable), pod("v2", **canary))
+        state = step(state, seen(state, now=NOW + 15 * look, pods=pods, spec=policy)).state
+        assert state.evidence is not None
+        verdicts.append((state.evidence.verdict, sum(state.evidence.predictions.canary)))
+    assert [rows for _, rows in verdicts] == [0, 0, 0, 900, 900]
+    assert Verdict.ERROR not in {verdict for verdict, _ in verdicts}
+
+
 @pytest.mark.parametrize(
     ("value", "verdict"),
     [(0.5, Verdict.INCONCLUSIVE), (3.0, Verdict.INCONCLUSIVE), (None, Verdict.ERROR)],
@@ -608,7 +632,7 @@ def test_a_checkpoint_stays_small() -> None:
 
     def big(revision: str, index: int, times: int) -> PodObservation:
         counts = {"profileDigest": "p", "rows": 320 * times, "predictions": [32 * times] * 10, "features": features}
-        return pod(revision, index, requests=320 * times, comparison=counts)
+        return pod(revision, index, requests=320 * times, own=counts, comparison=counts)
 
     state = phase_state(Phase.PROGRESSING).model_copy(update={"evidence": None})
     for look in range(5):

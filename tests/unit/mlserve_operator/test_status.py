@@ -1,0 +1,133 @@
+"""Conditions as people, kstatus and the printer columns read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, ModelDeploymentStatus, Phase, Reason
+from mlserve_operator.rollout.state import Failure, Observation, RevisionHealth, RolloutState, Route
+from mlserve_operator.status import Situation, build_status, timestamp
+
+SPEC = ModelDeploymentSpec.model_validate({"model": {"uri": "s3://b/m"}})
+HEALTHY = RolloutState(phase=Phase.HEALTHY, stable="digits-1")
+ONE_READY = {"digits-1": RevisionHealth(desired=1, ready=1)}
+SERVING = Route(weights={"digits-1": 100})
+
+
+def situation(
+    state: RolloutState, revisions: dict[str, RevisionHealth], route: Route | None = SERVING, **more: Any
+) -> Situation:
+    observation = Observation(
+        now=1_000_000.0, generation=3, spec=SPEC, target="digits-1", revisions=revisions, route=route
+    )
+    return Situation(
+        name="digits", namespace="team", state=state, observation=observation, snapshots={}, digests={}, **more
+    )
+
+
+def kstatus(status: ModelDeploymentStatus, generation: int = 3) -> str:
+    """The generic rules of sigs.k8s.io/cli-utils/pkg/kstatus."""
+    conditions = {item.type: item for item in status.conditions}
+    if status.observed_generation != generation:
+        return "InProgress"
+    if (item := conditions.get("Stalled")) and item.status == "True":
+        return "Failed"
+    if (item := conditions.get("Reconciling")) and item.status == "True":
+        return "InProgress"
+    ready = conditions.get("Ready")
+    return "Current" if ready is not None and ready.status == "True" else "InProgress"
+
+
+FAILED = Failure(reason=Reason.IMAGE_PULL_FAILED, message="no such image", terminal=False)
+CASES = [
+    pytest.param(
+        situation(RolloutState(canary="digits-1"), {"digits-1": RevisionHealth(desired=1)}, Route()),
+        ("Unknown", "CanaryProgressing", "False", "InProgress"), id="first-revision-starts",
+    ),
+    pytest.param(
+        situation(RolloutState(canary="digits-1"), {"digits-1": RevisionHealth(desired=1, failure=FAILED)}, Route()),
+        ("False", "ImagePullFailed", "False", "InProgress"), id="first-revision-has-trouble-that-may-pass",
+    ),
+    pytest.param(
+        situation(
+            RolloutState(canary="digits-1", stalled=True, reason="ModelLoadFailed", message="m"),
+            {"digits-1": RevisionHealth(desired=1)}, Route(),
+        ),
+        ("False", "ModelLoadFailed", "False", "Failed"), id="first-revision-failed",
+    ),
+    pytest.param(situation(HEALTHY, ONE_READY), ("True", "Promoted", "True", "Current"), id="serves"),
+    pytest.param(
+        situation(HEALTHY, ONE_READY, None), ("Unknown", "CanaryProgressing", "True", "InProgress"), id="router-behind"
+    ),
+    pytest.param(
+        situation(HEALTHY, {"digits-1": RevisionHealth(desired=3, ready=2)}),
+        ("Unknown", "CanaryProgressing", "True", "InProgress"), id="scaling-up",
+    ),
+    pytest.param(
+        situation(HEALTHY, {"digits-1": RevisionHealth(desired=0)}),
+        ("True", "Promoted", "False", "Current"), id="scaled-to-zero",
+    ),
+    pytest.param(
+        situation(
+            RolloutState(phase=Phase.PROGRESSING, stable="digits-1", canary="digits-2", weight=5, message="m"),
+            {**ONE_READY, "digits-2": RevisionHealth(desired=1, ready=1)}, None,
+        ),
+        ("False", "CanaryProgressing", "True", "InProgress"), id="canary",
+    ),
+    pytest.param(
+        situation(
+            RolloutState(phase=Phase.ROLLED_BACK, stable="digits-1", stalled=True, reason="DriftRollback", message="m"),
+            ONE_READY,
+        ),
+        ("False", "RolledBack", "True", "Failed"), id="rolled-back",
+    ),
+    pytest.param(
+        situation(HEALTHY, ONE_READY, obstacle=("ObjectConflict", "Service digits exists")),
+        ("False", "ObjectConflict", "True", "Failed"), id="somebody-elses-object",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("seen", "expected"), CASES)
+def test_conditions(seen: Situation, expected: tuple[str, str, str, str]) -> None:
+    status = build_status(seen, ModelDeploymentStatus())
+    conditions = {item.type: item for item in status.conditions}
+    ready, available = conditions["Ready"], conditions["Available"]
+    assert (ready.status, ready.reason, available.status, kstatus(status)) == expected
+    assert all(item.observed_generation == 3 for item in status.conditions)
+    assert {item.status for item in status.conditions if item.type in {"Stalled", "Reconciling"}} <= {"True"}
+
+
+@pytest.mark.parametrize(("seen", "expected"), CASES)
+def test_the_same_situation_changes_nothing(seen: Situation, expected: tuple[str, str, str, str]) -> None:
+    del expected
+    first = build_status(seen, ModelDeploymentStatus())
+    later = seen.observation.model_copy(update={"now": seen.observation.now + 60})
+    again = build_status(Situation(**{**vars(seen), "observation": later}), first)
+    assert again == first, "a look without news is no write"
+
+
+def test_times_move_only_when_a_status_flips() -> None:
+    first = build_status(situation(HEALTHY, ONE_READY), ModelDeploymentStatus())
+    seen = situation(HEALTHY, ONE_READY, None)
+    later = build_status(
+        Situation(**{**vars(seen), "observation": seen.observation.model_copy(update={"now": 2_000_000.0})}), first
+    )
+    times = {item.type: item.last_transition_time for item in later.conditions}
+    assert times["Available"] == timestamp(1_000_000.0)
+    assert times["Ready"] == timestamp(2_000_000.0)
+
+
+def test_weights_and_sizes() -> None:
+    state = RolloutState(phase=Phase.PROGRESSING, stable="digits-1", canary="digits-2", weight=25, step=1)
+    status = build_status(
+        situation(state, {**ONE_READY, "digits-2": RevisionHealth(desired=2, ready=2)}), ModelDeploymentStatus()
+    )
+    assert status.stable is not None
+    assert status.canary is not None
+    assert (status.stable.weight, status.canary.weight, status.canary.step) == (75, 25, 1)
+    assert status.replicas == 3
+    assert "mlserve.io/modeldeployment=digits" in status.selector
+    assert status.url == "http://digits.team.svc"
