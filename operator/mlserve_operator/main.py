@@ -24,6 +24,7 @@ from mlserve_operator.drift import DriftWatch
 from mlserve_operator.execute import Executor
 from mlserve_operator.handlers import build_registry, build_settings
 from mlserve_operator.history import History
+from mlserve_operator.history_routes import history_routes
 from mlserve_operator.index import Index
 from mlserve_operator.kube import ApiError, Kube
 from mlserve_operator.leader import lead
@@ -78,7 +79,8 @@ async def run(settings: Settings) -> None:
             now=time.time,
         )
         workers = Workers(queue, reconciler, time.monotonic)
-        application = build_application(workers.trouble, ready.is_set, routes(index, release=release()))
+        pages = [*routes(index, history, release()), *history_routes(history)]
+        application = build_application(workers.trouble, ready.is_set, pages)
         runner = await serve(application, settings.management_host, settings.management_port)
         stack.push_async_callback(runner.cleanup)
         resync = Resync(kube, index, workers, settings.namespaces, settings.resync_seconds)

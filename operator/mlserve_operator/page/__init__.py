@@ -64,7 +64,7 @@ def detail(
         resource: As the API server has it, status included.
         decisions: Rows of the history, newest first: time, revision, decision, reason, weight, canaryRequests,
             stableRequests, message.
-        windows: Rows of the drift history, newest first: time, revision, verdict, severity, rows, feature, effect.
+        windows: Closed drift windows, newest first: time, revision, verdict, severity, rows, features.
         now: Time of rendering.
         release: Version of the operator, for the footer.
     """

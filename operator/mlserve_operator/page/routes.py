@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -11,20 +11,16 @@ from mlserve_core.api import v1alpha1 as api
 from mlserve_operator import page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
+    from mlserve_operator.history import History
     from mlserve_operator.index import Index
 
-    Rows = Sequence[dict[str, Any]]
-    History = Callable[[str, str], tuple[Rows, Rows]]
-    """Namespace and name to decisions and drift windows, newest first."""
+DAYS: Final = 7
+"""How far back the page looks."""
+MOST: Final = 50
+"""Rows of each table at most; `mlserve rollout history` has the rest."""
 
 
-def _no_history(_namespace: str, _name: str) -> tuple[Rows, Rows]:
-    return (), ()
-
-
-def routes(index: Index, history: History = _no_history, release: str = "") -> list[web.RouteDef]:
+def routes(index: Index, history: History, release: str = "") -> list[web.RouteDef]:
     """Routes for `management.build_application`."""
 
     def answer(text: str, kind: str = "text/html", status: int = 200) -> web.Response:
@@ -38,7 +34,9 @@ def routes(index: Index, history: History = _no_history, release: str = "") -> l
         resource, now = index.get(api.KIND, namespace, name), datetime.now(UTC)
         if resource is None:
             return answer(page.not_found(namespace, name, now, release), status=404)
-        decisions, windows = history(namespace, name)
+        since = (now - timedelta(days=DAYS)).timestamp()
+        decisions = history.decisions(namespace, name, since)[:MOST]
+        windows = history.windows(namespace, name, since)[:MOST]
         return answer(page.detail(resource, decisions, windows, now, release))
 
     async def style(_: web.Request) -> web.Response:

@@ -6,6 +6,7 @@ A resource is read leniently. An old operator's status or a half-written one mus
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
 
@@ -165,7 +166,7 @@ def _read_status(status: Mapping[str, Any]) -> ModelDeploymentStatus:
 
 @dataclass(frozen=True)
 class Decision:
-    """A row of the decision history."""
+    """A row of the decision history; its time is seconds since the epoch."""
 
     time: str
     revision: str
@@ -186,7 +187,7 @@ class Decision:
         )
         counts = [row.get("canaryRequests"), row.get("stableRequests")]
         return cls(
-            time=str(row.get("time") or ""),
+            time=_moment(row.get("time")),
             revision=str(row.get("revision") or ""),
             decision=Badge(word, tone),
             reason=str(row.get("reason") or ""),
@@ -209,16 +210,20 @@ class DriftWindow:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """From a row; `effect` is a share between 0 and 1."""
-        severity = str(row.get("severity") or "")
-        verdict = str(row.get("verdict") or "")
-        tone = "good" if verdict == "NoDrift" else SEVERITIES.get(severity, "none")
-        effect = row.get("effect")
+        """From a closed window; the strongest of its features comes first, its effect is between 0 and 1."""
+        severity, verdict = str(row.get("severity") or ""), str(row.get("verdict") or "")
+        strongest: Mapping[str, Any] = next(iter(row.get("features") or ()), {})
+        effect = strongest.get("effect")
         return cls(
-            time=str(row.get("time") or ""),
+            time=_moment(row.get("time")),
             revision=str(row.get("revision") or ""),
-            verdict=Badge(verdict, tone),
+            verdict=Badge(verdict, "good" if verdict == "NoDrift" else SEVERITIES.get(severity, "none")),
             rows=str(row.get("rows") or ""),
-            feature=str(row.get("feature") or ""),
+            feature=str(strongest.get("name") or ""),
             effect=None if effect is None else float(effect),
         )
+
+
+def _moment(seconds: float | None) -> str:
+    """Seconds since the epoch, for people."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

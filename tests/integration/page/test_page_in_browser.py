@@ -53,12 +53,13 @@ def models() -> list[dict[str, Any]]:
 
 
 DECISIONS = [
-    {"time": "2026-03-01 11:58", "revision": "digits-58fd4b", "decision": "StepStarted", "weight": 25},
-    {"time": "2026-03-01 11:40", "revision": "digits-11aa22", "decision": "RolledBack", "reason": "AnalysisFailed",
+    {"time": 1772366280.0, "revision": "digits-58fd4b", "decision": "StepStarted", "weight": 25},
+    {"time": 1772365200.0, "revision": "digits-11aa22", "decision": "RolledBack", "reason": "AnalysisFailed",
      "weight": 5, "canaryRequests": 204, "stableRequests": 3120, "message": "31 of 204 requests failed"},
-    {"time": "2026-03-01 10:00", "revision": "digits-7c9d5f", "decision": "Promoted", "weight": 100},
+    {"time": 1772359200.0, "revision": "digits-7c9d5f", "decision": "Promoted", "weight": 100},
 ]  # fmt: skip
-WINDOWS = [{"time": "11:45", "verdict": "NoDrift", "rows": 3900, "feature": "mean_intensity", "effect": 0.03}]
+STRONGEST = {"name": "mean_intensity", "effect": 0.03}
+WINDOWS = [{"time": 1772365500.0, "verdict": "NoDrift", "rows": 3900, "features": [STRONGEST]}]
 
 
 class Handler(BaseHTTPRequestHandler):
