@@ -132,7 +132,7 @@ class HttpSource:
         raise FetchError(f"more than {_MAX_REDIRECTS} redirects; use the final address as spec.model.uri")
 
     def _headers(self, url: str, offset: int, etag: str) -> list[tuple[str, str]]:
-        headers = [("Host", urlsplit(url).netloc), ("User-Agent", "mlserve"), ("Accept-Encoding", "identity")]
+        headers = [("User-Agent", "mlserve"), ("Accept-Encoding", "identity")]
         if self._token and _origin(url) == self._origin:
             headers.append(("Authorization", f"Bearer {self._token}"))
         if offset:

@@ -105,6 +105,8 @@ class FetchPolicy:
             found = self.resolve(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise TransientFetchError(f"host {host} cannot be resolved: {error}") from error
+        except UnicodeError as error:
+            raise FetchError(f"{host[:100]!r} is no host name") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         usable = [address for address in addresses if self._may_connect(host, address)]
         if not usable:

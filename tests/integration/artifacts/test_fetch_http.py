@@ -220,6 +220,10 @@ class TestRedirects:
             ("gopher://127.0.0.1:6379/_x", "no http"),
             ("//169.254.169.254/", "plain http"),
             ("https:///nowhere", "no http"),
+            ("https://user:secret@127.0.0.1/", "internal addresses"),
+            ("https://l\xf6calhost.invalid/", "resolve|host name"),
+            ("https://" + "a" * 300 + ".com/", "resolve|host name"),
+            ("https://127.0.0.1:99999/", "no http|host name|port"),
             ("https://exa mple.com/", "resolve|host|invalid|no http"),
         ],
     )

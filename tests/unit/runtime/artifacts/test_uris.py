@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlserve_runtime.artifacts.errors import FetchError
 from mlserve_runtime.artifacts.sources import MissingFileError, resolve_local
-from mlserve_runtime.artifacts.uris import huggingface_base, parse_uri
+from mlserve_runtime.artifacts.uris import SCHEMES, huggingface_base, parse_uri
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,16 @@ def test_understood(text: str, host: str, path: str, archive: bool) -> None:
 def test_refused(text: str) -> None:
     with pytest.raises(FetchError):
         parse_uri(text)
+
+
+@given(st.sampled_from([*SCHEMES, "ftp", ""]), st.text(max_size=60))
+def test_any_text_is_understood_or_refused(scheme: str, rest: str) -> None:
+    try:
+        uri = parse_uri(f"{scheme}://{rest}")
+    except FetchError:
+        return
+    assert uri.scheme in SCHEMES
+    assert ".." not in uri.path.split("/") or uri.scheme in {"https", "http", "oci"}
 
 
 def test_credentials_are_not_repeated_in_the_message() -> None:
