@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import pickle
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +92,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 def _read_state_dict(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except Exception as error:
         raise LoadError(
             f"{path.name} is no plain state_dict (pickled modules are refused, they can run any code); "
             "save it with torch.save(model.state_dict(), ...) or, better, as safetensors"
