@@ -18,6 +18,8 @@ _SUFFIXES: Final = {
 }  # fmt: skip
 _QUANTITY: Final = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]i?|)")
 _QUANTITY_PARENTS: Final = frozenset({"requests", "limits"})
+_ATOMIC_FIELDS: Final = frozenset({"selector", "matchLabels", "nodeSelector"})
+"""Maps that mean something else with a foreign entry more; Kubernetes applies them as a whole, too."""
 _QUANTITY_FIELDS: Final = frozenset({"averageValue", "value"})
 
 
@@ -34,6 +36,8 @@ def says(live: Any, wanted: Any, field: str = "") -> bool:
     if isinstance(wanted, dict):
         if not isinstance(live, dict):
             return live is None and not wanted
+        if field in _ATOMIC_FIELDS and live.keys() - wanted.keys():
+            return False
         inner = "value" if field in _QUANTITY_PARENTS else ""
         return all(says(live.get(key), value, inner or key) for key, value in wanted.items())
     if isinstance(wanted, list):

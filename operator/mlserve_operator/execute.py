@@ -81,7 +81,7 @@ class Executor:
             await self._write("create", kind, body)
             return True
         if not any(is_owned_by(live, uid) for uid in owner_uids):
-            raise NotOwnedError(body)
+            raise _not_ours(live, body)
         self.index.put({**live, "kind": kind.kind})
         wanted = _without_size(body)
         key, digest = (kind.kind, namespace, name), _digest(wanted)
@@ -130,6 +130,8 @@ class Executor:
                     self.index.drop_name("ConfigMap", metadata["namespace"], metadata["name"])
                 else:
                     self._put(live, "ConfigMap")
+                    if not is_owned_by(live, metadata["ownerReferences"][0]["uid"]):
+                        raise _not_ours(live, body) from error
             raise
 
     async def prune(self, namespace: str, name: str, uid: str, wanted: Collection[tuple[str, str]]) -> None:
@@ -206,6 +208,15 @@ class Executor:
 
     def _put(self, answer: Object, kind: str) -> None:
         self.index.put({**answer, "kind": kind})
+
+
+def _not_ours(live: Object, wanted: Object) -> Exception:
+    """Somebody else's object; or that of an owner of the same name that was deleted: soon collected, then made anew."""
+    owners = {(item["kind"], item["name"]) for item in live["metadata"].get("ownerReferences") or ()}
+    if owners & {(item["kind"], item["name"]) for item in wanted["metadata"]["ownerReferences"]}:
+        message = f"{wanted['kind']} {wanted['metadata']['name']} of a deleted namesake is being collected"
+        return kube.ApiError(409, "Conflict", message)
+    return NotOwnedError(wanted)
 
 
 def _without_size(body: Object) -> Object:

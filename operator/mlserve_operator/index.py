@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlserve_core.wire import LABEL_INSTANCE, LABEL_MODELDEPLOYMENT
+from mlserve_core.wire import COMPONENT_ROUTER, LABEL_COMPONENT, LABEL_INSTANCE, LABEL_MODELDEPLOYMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Index:
 
     _objects: dict[tuple[str, str, str], Object] = field(default_factory=dict)
     _by_model: dict[Name, set[tuple[str, str, str]]] = field(default_factory=lambda: defaultdict(set))
-    _by_instance: dict[Name, set[tuple[str, str, str]]] = field(default_factory=lambda: defaultdict(set))
+    _by_router: dict[Name, set[tuple[str, str, str]]] = field(default_factory=lambda: defaultdict(set))
     _by_kind: dict[str, set[tuple[str, str, str]]] = field(default_factory=lambda: defaultdict(set))
 
     def put(self, body: Object) -> bool:
@@ -72,16 +72,19 @@ class Index:
         """Objects of a kind that carry the label of a ModelDeployment, by name."""
         return [self._objects[key] for key in sorted(self._by_model[namespace, name]) if key[0] == kind]
 
-    def of_instance(self, kind: str, namespace: str, instance: str) -> list[Object]:
-        """Objects of a kind with that `app.kubernetes.io/instance`, by name; routers are found by it."""
-        return [self._objects[key] for key in sorted(self._by_instance[namespace, instance]) if key[0] == kind]
+    def of_router(self, kind: str, namespace: str, router: str) -> list[Object]:
+        """Objects of a kind that are part of a router, by name."""
+        return [self._objects[key] for key in sorted(self._by_router[namespace, router]) if key[0] == kind]
 
     def _groups(self, body: Object) -> Iterator[tuple[dict[Name, set[tuple[str, str, str]]], Name]]:
         metadata = body["metadata"]
         labels = metadata.get("labels") or {}
-        for group, label in ((self._by_model, LABEL_MODELDEPLOYMENT), (self._by_instance, LABEL_INSTANCE)):
-            if label in labels:
-                yield group, (metadata.get("namespace", ""), labels[label])
+        namespace = metadata.get("namespace", "")
+        if LABEL_MODELDEPLOYMENT in labels:
+            yield self._by_model, (namespace, labels[LABEL_MODELDEPLOYMENT])
+        # A ModelDeployment may have the name of a router: the component tells them apart.
+        if labels.get(LABEL_COMPONENT) == COMPONENT_ROUTER and LABEL_INSTANCE in labels:
+            yield self._by_router, (namespace, labels[LABEL_INSTANCE])
 
     def _unlink(self, key: tuple[str, str, str], body: Object) -> None:
         self._by_kind[key[0]].discard(key)

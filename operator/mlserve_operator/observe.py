@@ -90,9 +90,12 @@ async def observe(owner: Object, index: Index, telemetry: Telemetry, now: float)
     pods = _pods_by_revision(index, namespace, name)
     revisions = _health(index, namespace, name, uid, pods)
     runtime = [pod for revision in revisions for pod in pods.get(revision, ())]
-    (seen, answers) = await asyncio.gather(
+    checks = spec.rollout.analysis.prometheus if state.canary is not None and state.stable is not None else ()
+    words = {"namespace": namespace, "name": name, "revision": state.canary or "", "stable": state.stable or ""}
+    seen, answers, queries = await asyncio.gather(
         telemetry.pods(runtime),
         telemetry.routers(_router_pods(index, namespace, name, spec)),
+        telemetry.queries(checks, words),
     )
     available = [revision for revision, health in revisions.items() if health.ready > 0]
     text = (owner["metadata"].get("annotations") or {}).get(ANNOTATION_COMMAND, "")
@@ -110,6 +113,7 @@ async def observe(owner: Object, index: Index, telemetry: Telemetry, now: float)
         ),
         pods=seen,
         router=router_counters(answers, revisions),
+        queries=queries,
         command=Command.parse(text) if text else None,
     )
     digests = {pod.revision: pod.telemetry.model_digest for pod in seen if pod.telemetry and pod.telemetry.model_digest}
@@ -162,7 +166,7 @@ def _health(
 def _router_pods(index: Index, namespace: str, name: str, spec: ModelDeploymentSpec) -> list[Object]:
     if spec.traffic.mode is not TrafficMode.ENVOY:
         return []
-    return index.of_instance("Pod", namespace, router_of(name, spec))
+    return index.of_router("Pod", namespace, router_of(name, spec))
 
 
 def _unrouted(index: Index, namespace: str, name: str, spec: ModelDeploymentSpec, state: RolloutState) -> Route | None:

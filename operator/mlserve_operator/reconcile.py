@@ -14,21 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from mlserve_core.api.conditions import Claim, merge_conditions
 from mlserve_core.api.v1alpha1 import (
     KIND,
-    ConditionType,
     ModelDeploymentStatus,
     Reason,
     TrafficMode,
 )
-from mlserve_operator import kube, metrics
+from mlserve_operator import kube, metrics, report
 from mlserve_operator.comparison import merge_patch
 from mlserve_operator.execute import NotOwnedError
-from mlserve_operator.history import DecisionRecord
 from mlserve_operator.kube import ApiError
 from mlserve_operator.observe import Observed, observe
 from mlserve_operator.resources.children import Wanted, build_children
+from mlserve_operator.resources.metadata import is_owned_by
 from mlserve_operator.resources.pod import build_pod_template, comparison_name, digest_name, feedback_name
 from mlserve_operator.resources.records import (
     build_checkpoint,
@@ -41,7 +39,7 @@ from mlserve_operator.rollout.revisions import Snapshot, expired
 from mlserve_operator.rollout.state import Decision, Event
 from mlserve_operator.rollout.step import step
 from mlserve_operator.routing import reconcile_router, taken_ports
-from mlserve_operator.status import Situation, build_status, claims, timestamp
+from mlserve_operator.status import Situation, build_status
 from mlserve_operator.traffic.envoy import free_port
 
 if TYPE_CHECKING:
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
     from mlserve_operator.history import History
     from mlserve_operator.index import Index
     from mlserve_operator.queue import WorkQueue
+    from mlserve_operator.rollout.state import Observation
     from mlserve_operator.settings import Settings
     from mlserve_operator.telemetry import Telemetry
 
@@ -96,6 +95,7 @@ class Reconciler:
     queue: WorkQueue[Key]
     now: Callable[[], float]
     _obstacles: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    _unknown: dict[Key, str] = field(default_factory=dict)
 
     async def reconcile(self, key: Key) -> None:
         """Bring the world closer to what one key wants; raises what should be tried again."""
@@ -123,6 +123,7 @@ class Reconciler:
         owner = self.index.get(KIND, key.namespace, key.name)
         if owner is None or "deletionTimestamp" in owner["metadata"]:
             self.queue.forget(key)
+            self._unknown.pop(key, None)
             self.drift.forget(key, key.namespace, key.name)
             metrics.forget(key.namespace, key.name)
             return  # Kubernetes collects the children
@@ -131,11 +132,16 @@ class Reconciler:
         except ValidationError as error:
             await self._report_invalid(owner, error)
             return
-        observed = await self._with_snapshot(observed)
-        observed, drift_events = await self._with_drift(key, observed)
-        decision = step(observed.state, observed.observation)
-        observed = await self._remember(observed, decision)
-        obstacle = await self._act(observed, decision)
+        drift_events: tuple[Event, ...] = ()
+        decision = Decision(state=observed.state, route=observed.state.route, revisions=())
+        try:
+            observed = await self._with_snapshot(observed)
+            observed, drift_events = await self._with_drift(key, observed)
+            decision = step(observed.state, observed.observation)
+            observed = await self._remember(observed, decision)
+            obstacle = await self._act(observed, decision)
+        except NotOwnedError as error:  # what a decision is remembered in: nothing may be acted upon without
+            obstacle = (Reason.OBJECT_CONFLICT, str(error))
         await self._report(observed, decision, obstacle, drift_events)
         pauses = (decision.requeue_after, self._unconfirmed(observed, decision), self.drift.pause(observed.spec))
         for delay in pauses:
@@ -229,6 +235,8 @@ class Reconciler:
             except NotOwnedError as error:
                 obstacle = (Reason.OBJECT_CONFLICT, str(error))
             except ApiError as error:
+                if error.conflict or error.status == 0 or error.status >= 500:
+                    raise
                 obstacle = (_refusal(error), f"{body['kind']} {body['metadata']['name']}: {error}")
         await self._scale(observed, decision)
         secret = build_feedback_keys(observed.owner, secrets.token_bytes(FEEDBACK_KEY_BYTES))
@@ -304,16 +312,28 @@ class Reconciler:
         )
         status = build_status(situation, observed.status)
         for event in decision.events:
-            self.history.record_decision(_record(observed, decision, event))
-        events = [*decision.events, *drift_events, *_own_events(observed, situation, decision)]
+            self.history.record_decision(report.decision_record(observed, decision, event))
+        events = [
+            *decision.events,
+            *drift_events,
+            *report.own_events(observed, situation, decision),
+            *self._misunderstood(observed),
+        ]
         await self._publish(observed.owner, observed.status, status, events)
+
+    def _misunderstood(self, observed: Observed) -> list[Event]:
+        """An Event for a command nobody understands, once."""
+        key, text = Key(KIND, observed.namespace, observed.name), observed.command_text
+        is_news = bool(text) and observed.observation.command is None and self._unknown.get(key) != text
+        self._unknown[key] = text
+        return [report.unknown_command(text)] if is_news else []
 
     async def _publish(
         self, owner: Object, before: ModelDeploymentStatus, status: ModelDeploymentStatus, events: list[Event]
     ) -> None:
         metadata = owner["metadata"]
         metrics.show(metadata["namespace"], metadata["name"], status)
-        patch = merge_patch(owner.get("status") or {}, _dump(status))
+        patch = merge_patch(owner.get("status") or {}, report.dump(status))
         if patch:
             await self.executor.patch_status(owner, patch)
         for event in events:
@@ -324,20 +344,23 @@ class Reconciler:
             )
             await self.executor.emit(owner, event, self.now())
 
+    def _seen_after(self, observed: Observed) -> Observation:
+        """The observation with the sizes just asked for: a Ready of before would be a lie for a moment."""
+        observation = observed.observation
+        sizes = {
+            body["metadata"]["name"]: body["spec"].get("replicas", 1)
+            for body in self.index.of_model("Deployment", observed.namespace, observed.name)
+            if is_owned_by(body, observed.uid)
+        }
+        revisions = {
+            name: observation.health(name).model_copy(update={"desired": size}) for name, size in sizes.items()
+        }
+        return observation.model_copy(update={"revisions": revisions})
+
     async def _report_invalid(self, owner: Object, error: ValidationError) -> None:
         """A spec (or a checkpoint) that cannot be read: the schema of the cluster is older, or somebody edited."""
         before = ModelDeploymentStatus.model_validate(owner.get("status") or {})
-        first = error.errors()[0]
-        message = f"{error.title}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        found = [
-            Claim(ConditionType.READY, False, Reason.INVALID_SPEC, message),
-            Claim(ConditionType.STALLED, True, Reason.INVALID_SPEC, message),
-        ]
-        generation = owner["metadata"]["generation"]
-        conditions = merge_conditions(before.conditions, found, generation=generation, now=timestamp(self.now()))
-        status = before.model_copy(update={"observed_generation": generation, "conditions": conditions})
-        news = _dump(before) != _dump(status)
-        events = [Event(type="Warning", reason=Reason.INVALID_SPEC, message=message)] if news else []
+        status, events = report.invalid(owner, before, error, self.now())
         await self._publish(owner, before, status, events)
 
 
@@ -345,55 +368,5 @@ class ObstacleError(Exception):
     """Something that the user or an administrator has to move is in the way; tried again with back-off."""
 
 
-def _record(observed: Observed, decision: Decision, event: Event) -> DecisionRecord:
-    """The line of the history for an Event of a decision: about whom, and on how many requests."""
-    state, before = decision.state, observed.state
-    evidence = state.evidence or before.evidence
-    return DecisionRecord(
-        time=observed.observation.now,
-        namespace=observed.namespace,
-        name=observed.name,
-        revision=state.canary or before.canary or state.stable or observed.observation.target,
-        decision=state.phase.value,
-        reason=event.reason,
-        message=event.message,
-        weight=state.weight,
-        canary_requests=evidence.requests_canary if evidence else 0,
-        stable_requests=evidence.requests_stable if evidence else 0,
-    )
-
-
 def _refusal(error: ApiError) -> str:
     return Reason.INSUFFICIENT_RESOURCES if "exceeded quota" in str(error) else Reason.OBJECT_REFUSED
-
-
-def _own_events(observed: Observed, situation: Situation, decision: Decision) -> list[Event]:
-    """Events of the shell: a failure that is news, a command nobody understands, fields that do nothing yet."""
-    events = []
-    ready_before = next((item for item in observed.status.conditions if item.type == "Ready"), None)
-    ready = claims(situation)[0]
-    told = {event.reason for event in decision.events}
-    is_failure = ready.status is False and (situation.obstacle is not None or situation.failure is not None)
-    if is_failure and ready.reason not in told and (ready_before is None or ready_before.reason != ready.reason):
-        events.append(Event(type="Warning", reason=ready.reason, message=ready.message))
-    if observed.status.observed_generation != observed.observation.generation:
-        for name in unimplemented(observed):
-            message = f"{name} has no effect in this release"
-            events.append(Event(type="Warning", reason="NotImplemented", message=message))
-        if observed.command_text and observed.observation.command is None:
-            message = (
-                f"{observed.command_text!r} is no command: promote, abort, retry, pause, resume or undo[=revision]"
-            )
-            events.append(Event(type="Warning", reason="UnknownCommand", message=f"{message}, then :nonce"))
-    return events
-
-
-def unimplemented(observed: Observed) -> list[str]:
-    """Fields the user set that do nothing yet."""
-    return ["spec.rollout.maxSurgeGpus above 0"] if (observed.spec.rollout.max_surge_gpus or 0) > 0 else []
-
-
-def _dump(status: ModelDeploymentStatus) -> Object:
-    """A status as it is stored: what says nothing is left out."""
-    raw: Object = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return {key: value for key, value in raw.items() if value not in ("", [])}

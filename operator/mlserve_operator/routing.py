@@ -38,7 +38,7 @@ async def reconcile_router(namespace: str, router: str, index: Index, executor: 
     served = list(served_by(index, namespace, router))
     if not served:
         for kind in ROUTER_KINDS:
-            for body in index.of_instance(kind.kind, namespace, router):
+            for body in index.of_router(kind.kind, namespace, router):
                 await executor.delete(kind, body)
         return
     entries = [entry for _, spec, entry in served]
@@ -57,7 +57,7 @@ async def reconcile_router(namespace: str, router: str, index: Index, executor: 
         log_level=settings.router_log_level,
     ):
         await executor.ensure(body, _owners_ever(index, namespace, router, owners))
-    for pod in index.of_instance("Pod", namespace, router):
+    for pod in index.of_router("Pod", namespace, router):
         if "deletionTimestamp" not in pod["metadata"]:
             await executor.touch(pod, ANNOTATION_CONFIG_HASH, envoy.version_of(files))
 
@@ -109,6 +109,6 @@ def _owners_ever(index: Index, namespace: str, router: str, owners: list[Object]
     """
     uids = {owner["metadata"]["uid"] for owner in owners}
     for kind in ROUTER_KINDS:
-        for body in index.of_instance(kind.kind, namespace, router):
+        for body in index.of_router(kind.kind, namespace, router):
             uids |= {reference["uid"] for reference in body["metadata"].get("ownerReferences") or ()}
     return uids

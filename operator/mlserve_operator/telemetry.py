@@ -24,10 +24,12 @@ from mlserve_core.wire import (
 )
 from mlserve_operator import metrics
 from mlserve_operator.failures import is_ready
-from mlserve_operator.rollout.state import PodObservation, Route, RouterCounters
+from mlserve_operator.rollout.state import PodObservation, QueryResult, Route, RouterCounters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from mlserve_core.api.v1alpha1 import PrometheusCheck
 
 Object = dict[str, Any]
 
@@ -85,6 +87,26 @@ class Telemetry:
         """What each ready router pod runs; None where it could not be asked."""
         ready = [pod for pod in pods if is_ready(pod)]
         return list(zip(ready, await asyncio.gather(*(self._router(pod) for pod in ready)), strict=True))
+
+    async def queries(self, checks: Iterable[PrometheusCheck], words: Mapping[str, str]) -> tuple[QueryResult, ...]:
+        """Answers of Prometheus. `{{word}}` in a query is replaced by its value from `words`."""
+        return tuple(await asyncio.gather(*(self._query(check, words) for check in checks)))
+
+    async def _query(self, check: PrometheusCheck, words: Mapping[str, str]) -> QueryResult:
+        query = check.query
+        for word, value in words.items():
+            query = query.replace("{{" + word + "}}", value)
+        url = f"{check.address.rstrip('/')}/api/v1/query"
+        try:
+            async with (
+                self._slots,
+                asyncio.timeout(TIMEOUT_SECONDS),
+                self.session.get(url, params={"query": query}) as response,
+            ):
+                return _query_result(check.name, json.loads(await response.content.read(LARGEST_ANSWER)))
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, IndexError) as error:
+            metrics.SCRAPE_ERRORS.labels("prometheus").inc()
+            return QueryResult(name=check.name, error=f"{check.address}: {type(error).__name__}: {error}")
 
     async def profile(self, pod: Object) -> Object | None:
         """The reference profile of the artifact that a pod serves; None if it has none or cannot be asked."""
@@ -168,6 +190,17 @@ def confirmed_route(
         if answer is None or any(answer.healthy.get(revision, 0) == 0 for revision in waiting):
             return None
     return route
+
+
+def _query_result(name: str, answer: Object) -> QueryResult:
+    if answer["status"] != "success":
+        return QueryResult(name=name, error=str(answer.get("error", answer)))
+    kind, result = answer["data"]["resultType"], answer["data"]["result"]
+    if kind == "scalar":
+        return QueryResult(name=name, value=float(result[1]))
+    if len(result) != 1:
+        return QueryResult(name=name, error=f"the query has {len(result)} results; it must have exactly one")
+    return QueryResult(name=name, value=float(result[0]["value"][1]))
 
 
 def _failures(answer: RouterAnswer, revision: str) -> int:

@@ -23,6 +23,9 @@ DIFFERENT = [
     pytest.param({"a": [1]}, {"a": [1, 2]}, id="shorter-list"),
     pytest.param({"a": [1, 2]}, {"a": [1]}, id="longer-list"),
     pytest.param({"requests": {"cpu": "1"}}, {"requests": {"cpu": "2"}}, id="quantity"),
+    pytest.param(
+        {"selector": {"a": "1", "b": "2"}}, {"selector": {"a": "1"}}, id="a-selector-with-one-more-selects-less"
+    ),
     pytest.param({"value": "abc"}, {"value": "abd"}, id="text-is-no-quantity"),
     pytest.param({"name": "1"}, {"name": "1000m"}, id="only-quantities-are-quantities"),
 ]
