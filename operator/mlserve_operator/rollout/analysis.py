@@ -208,7 +208,8 @@ def _read(pod: PodObservation, state: RolloutState, slow_from: int | None) -> Co
     feedback = lane.feedback
     labelled = sum(sum(row.values()) for row in feedback.confusion.values())
     right = sum(row.get(label, 0) for label, row in feedback.confusion.items())
-    common = lane.comparison or (lane.own if pod.revision == state.stable else None)
+    # Stable's own profile is the one that the canary is given to count on for the time of the rollout.
+    common = (lane.own or lane.comparison) if pod.revision == state.stable else lane.comparison
     return Counters(
         asked=lane.requests,
         requests=max(lane.requests - lane.client_errors - lane.rejected, 0),
@@ -221,6 +222,7 @@ def _read(pod: PodObservation, state: RolloutState, slow_from: int | None) -> Co
         rewards=feedback.rewards,
         reward_sum=feedback.reward_sum_milli,
         reward_squares=feedback.reward_sum_square_milli,
+        profile=common.profile_digest if common else "",
         rows=common.rows if common else 0,
         predictions=fold(common.predictions, PREDICTION_BINS) if common else (),
         confidence=fold(common.confidence, COARSE_BINS) if common else (),
@@ -249,30 +251,49 @@ def _minus(new: Counters, old: Counters) -> Counters | None:
     values: dict[str, Any] = {name: getattr(new, name) - getattr(old, name) for name in _NUMBERS}
     if any(value < 0 and name != "reward_sum" for name, value in values.items()):
         return None
+    return Counters.model_construct(**values, **_profiled_since(new, old))
+
+
+def _profiled_since(new: Counters, old: Counters) -> dict[str, Any]:
+    """The same for counts on a profile. They may begin anew without a restart, when pods are given another profile."""
+    nothing: dict[str, Any] = {"profile": "", "rows": 0, "predictions": (), "confidence": (), "features": {}}
+    if old.profile not in {"", new.profile} or new.rows < old.rows:
+        return nothing
+    predictions = _subtract(new.predictions, old.predictions)
+    confidence = _subtract(new.confidence, old.confidence)
     features = {name: _subtract(counts, old.features.get(name, ())) for name, counts in new.features.items()}
-    values |= {name: _subtract(getattr(new, name), getattr(old, name)) for name in ("predictions", "confidence")}
-    if None in values.values() or None in features.values():
-        return None
-    values["features"] = features
-    return Counters.model_construct(**values)
+    if predictions is None or confidence is None or None in features.values():
+        return nothing
+    return {
+        "profile": new.profile,
+        "rows": new.rows - old.rows,
+        "predictions": predictions,
+        "confidence": confidence,
+        "features": features,
+    }
 
 
-_NUMBERS: Final = tuple(name for name, info in Counters.model_fields.items() if info.annotation is int)
+_NUMBERS: Final = tuple(
+    name for name, info in Counters.model_fields.items() if info.annotation is int and name != "rows"
+)
 
 
 def _subtract(new: tuple[int, ...], old: tuple[int, ...]) -> tuple[int, ...] | None:
-    if not old or len(new) != len(old):  # counting began, or on another profile
-        return new if not old else tuple(0 for _ in new)
+    if len(new) != len(old):
+        return None if old else new
     difference = tuple(a - b for a, b in zip(new, old, strict=True))
     return None if min(difference, default=0) < 0 else difference
 
 
 def _plus(a: Counters, b: Counters) -> Counters:
+    """Counts of two pods; those on another profile than the first pod's are left out."""
     values: dict[str, Any] = {name: getattr(a, name) + getattr(b, name) for name in _NUMBERS}
+    if a.profile and b.profile not in {"", a.profile}:
+        b = Counters()
     values |= {name: _add(getattr(a, name), getattr(b, name)) for name in ("predictions", "confidence")}
     names = dict.fromkeys([*a.features, *b.features])
     values["features"] = {name: _add(a.features.get(name, ()), b.features.get(name, ())) for name in names}
-    return Counters.model_construct(**values)
+    return Counters.model_construct(profile=a.profile or b.profile, rows=a.rows + b.rows, **values)
 
 
 def _add(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:

@@ -32,6 +32,10 @@ def add_look(evidence: Evidence, look: Look, analysis: Analysis) -> dict[str, An
     canary, stable = look.canary.counters, look.stable.counters
     temper = min(_temper(look.canary), _temper(look.stable))
     changed: dict[str, Any] = {}
+    if analysis.reward.enabled:
+        changed["reward"] = _add_rewards(evidence.reward, look)
+    if canary.profile != stable.profile:
+        return changed  # counts on different bins cannot be compared
     if analysis.predictions.enabled:
         changed["predictions"] = _add(evidence.predictions, canary.predictions, stable.predictions, temper)
         changed["confidence"] = _add(evidence.confidence, canary.confidence, stable.confidence, temper)
@@ -40,8 +44,6 @@ def add_look(evidence: Evidence, look: Look, analysis: Analysis) -> dict[str, An
         for name, counts in canary.features.items():
             before = evidence.features.get(name, BinsEvidence())
             changed["features"][name] = _add(before, counts, stable.features.get(name, ()), temper)
-    if analysis.reward.enabled:
-        changed["reward"] = _add_rewards(evidence.reward, look)
     return changed
 
 

@@ -50,6 +50,8 @@ class Counters(Remembered):
     rewards: int = 0
     reward_sum: int = 0
     reward_squares: int = 0
+    profile: str = ""
+    """Digest of the profile on whose bins the following are counted."""
     rows: int = 0
     predictions: tuple[int, ...] = ()
     confidence: tuple[int, ...] = ()

@@ -106,6 +106,7 @@ class Pod:
                 "server_errors": self.errors,
                 "bad_outputs": self.outputs,
                 "latency": latency,
+                "own": counts if profiled else None,
                 "comparison": counts if profiled else None,
             }
         )
