@@ -5,12 +5,16 @@ Kept as arrays over the batch; rows become JSON objects only for the protocols t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlserve_core.model_spec import ModelSpec
     from mlserve_runtime.processing.tensors import Array, Tensors
 
@@ -62,22 +66,32 @@ class Predictions:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outcome:
     """What came of a batch."""
 
     outputs: Tensors
     """Output tensors as the signature names them, after the activation."""
-    predictions: Predictions | None
-    """None where the first output is neither scores per class nor values per row."""
-    finite: Array
-    """bool [n]: rows whose outputs hold neither NaN nor infinity."""
+    read: Callable[[], Predictions | None]
+    """Reads the predictions from the outputs; called when somebody wants them."""
+    all_finite: bool
+    """Whether no output holds NaN or infinity."""
+
+    @cached_property
+    def finite(self) -> Array:
+        """Bool [n]: rows whose outputs hold neither NaN nor infinity."""
+        return _finite_rows(self.outputs)
+
+    @cached_property
+    def predictions(self) -> Predictions | None:
+        """None where the first output is neither scores per class nor values per row."""
+        return self.read()
 
 
 def postprocess(spec: ModelSpec, outputs: Tensors) -> Outcome:
     """Apply the declared activation to the first output and read the predictions from it."""
     name = spec.outputs[0].name
-    finite = _finite_rows(outputs)
+    all_finite = _sums_are_finite(outputs)
     post = spec.postprocessing
     first = outputs[name]
     if post.activation == "softmax":
@@ -87,9 +101,13 @@ def postprocess(spec: ModelSpec, outputs: Tensors) -> Outcome:
     elif spec.task == "regression" and (post.scale, post.offset) != (1.0, 0.0):
         first = first * first.dtype.type(post.scale) + first.dtype.type(post.offset)
     outputs = {**outputs, name: first}
-    if spec.task == "regression":
-        return Outcome(outputs, _values(first), finite)
-    return Outcome(outputs, _classes(spec, first), finite)
+    all_finite = all_finite or bool(_finite_rows(outputs).all())
+    return Outcome(outputs, lambda: read_predictions(spec, first), all_finite)
+
+
+def read_predictions(spec: ModelSpec, first: Array) -> Predictions | None:
+    """The predictions in the first output tensor (after the activation); None where it is none of scores and values."""
+    return _values(first) if spec.task == "regression" else _classes(spec, first)
 
 
 def softmax(scores: Array) -> Array:
@@ -127,9 +145,15 @@ def _classes(spec: ModelSpec, first: Array) -> Predictions | None:
         labels=spec.classes or tuple(str(index) for index in range(probabilities.shape[1])),
         classes=classes,
         probabilities=probabilities,
-        confidence=np.take_along_axis(probabilities, classes[:, np.newaxis], axis=1)[:, 0],
+        confidence=probabilities[np.arange(len(classes)), classes],
         top_k=spec.postprocessing.top_k,
     )
+
+
+def _sums_are_finite(outputs: Tensors) -> bool:
+    """Cheaper than looking at every value, and never True by mistake: NaN and infinity survive a sum."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return all(math.isfinite(np.add.reduce(a, axis=None)) for a in outputs.values() if a.dtype.kind == "f")
 
 
 def _finite_rows(outputs: Tensors) -> Array:

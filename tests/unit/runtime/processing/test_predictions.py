@@ -86,6 +86,17 @@ def test_rows_with_nan_are_marked_and_still_json() -> None:
     assert json.loads(text)[1]["confidence"] is None
 
 
+@pytest.mark.parametrize(
+    ("row", "finite"),
+    [([3e38, 3e38], True), ([np.inf, -np.inf], False), ([np.nan, 1], False), ([0, 1], True)],
+    ids=["a sum that overflows", "infinities that cancel", "nan", "ordinary"],
+)
+def test_whether_all_is_finite_is_told_without_a_warning(row: list[float], finite: bool) -> None:
+    found = outcome([[0.5, 0.5], row])
+    assert found.all_finite is finite
+    assert found.finite.tolist() == [True, finite]
+
+
 def test_any_output_makes_a_row_not_finite() -> None:
     found = outcome([[0.5, 0.5]], extra={"z": np.array([[[np.nan]]], np.float32)})
     assert found.finite.tolist() == [False]
