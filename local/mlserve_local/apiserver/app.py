@@ -98,12 +98,11 @@ class ApiServerApp:
         verb = _verb(request, target)
         self._authorize(request, verb, target)
         if resource is None or (bool(target.namespace) and not resource.namespaced and resource.key != "/namespaces"):
-            self._unknown(target)
-        assert resource is not None
+            raise self._unknown(target)
         if resource.key == "/namespaces":
             target.namespace = ""
         if resource.namespaced and target.name and not target.namespace:
-            self._unknown(target)
+            raise self._unknown(target)
         if (
             not resource.namespaced
             and resource.custom is None
@@ -116,10 +115,9 @@ class ApiServerApp:
             return await self._subresource(request, resource, target, verb)
         return self._object(request, resource, target, verb)
 
-    def _unknown(self, target: Target) -> None:
-        if target.group in self.cluster.registry.builtin_groups:
-            raise unknown_resource()
-        raise PlainTextError
+    def _unknown(self, target: Target) -> StatusError | PlainTextError:
+        """404: JSON inside the built-in groups, plain text elsewhere."""
+        return unknown_resource() if target.group in self.cluster.registry.builtin_groups else PlainTextError()
 
     def _object(self, request: Request, resource: Resource, target: Target, verb: str) -> Reply | Streaming:
         if verb not in resource.verbs or (
@@ -147,8 +145,7 @@ class ApiServerApp:
         if sub is None:
             if resource.custom is not None and target.subresource in ("status", "scale"):
                 raise not_found(resource.plural, resource.group, target.name)
-            self._unknown(target)
-        assert sub is not None
+            raise self._unknown(target)
         if verb not in sub.verbs:
             if resource.custom is not None:
                 raise method_not_supported(resource.plural, resource.group, verb or request.method.lower())
@@ -170,36 +167,36 @@ class ApiServerApp:
             raise authentication.denied(request.user, ask)
 
     def _discovery(self, request: Request, path: str, target: Target | None) -> Reply:
-        known = (
-            path in ("/", "/api", "/apis", "/version", "/metrics", *_HEALTH)
-            or target is not None
-            or path.startswith(("/openapi", "/apis/", "/livez/", "/readyz/"))
-        )
+        """Everything that is no resource: what there is, health, version."""
         if not request.user.is_admin:
             ask = Ask("get" if request.method in ("GET", "HEAD") else request.method.lower(), path=path)
             if self.cluster.authorizer.decide(request.user, ask) is None:
                 raise authentication.denied(request.user, ask)
-        if not known:
+        answer = self._plain(path, target)
+        if answer is None:
             raise PlainTextError
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
-        if path == "/api":
-            return self.discovery.core_versions(request)
-        if path == "/apis":
-            return self.discovery.groups(request)
+        return answer(request)
+
+    def _plain(self, path: str, target: Target | None) -> Callable[[Request], Reply] | None:
+        fixed: dict[str, Callable[[Request], Reply]] = {
+            "/": lambda _: Reply(200, orjson.dumps({"paths": self._paths()})),
+            "/api": self.discovery.core_versions,
+            "/apis": self.discovery.groups,
+            "/version": lambda _: Reply(200, orjson.dumps(VERSION)),
+        }
+        if path in fixed:
+            return fixed[path]
         if target is not None:
-            return self.discovery.resources(target.group, target.version)
-        if path == "/version":
-            return Reply(200, orjson.dumps(VERSION))
+            return lambda _: self.discovery.resources(target.group, target.version)
         if path.startswith(_HEALTH):
-            return Reply(200, b"ok", "text/plain; charset=utf-8")
-        if path.startswith("/openapi"):
-            return self.openapi.handle(request, path)
-        if path == "/":
-            return Reply(200, orjson.dumps({"paths": self._paths()}))
+            return lambda _: Reply(200, b"ok", "text/plain; charset=utf-8")
+        if path.startswith("/openapi/"):
+            return lambda request: self.openapi.handle(request, path)
         if path.startswith("/apis/"):
-            return self.discovery.group(path.removeprefix("/apis/"))
-        raise PlainTextError
+            return lambda _: self.discovery.group(path.removeprefix("/apis/"))
+        return None
 
     def _paths(self) -> list[str]:
         registry = self.cluster.registry

@@ -26,7 +26,8 @@ def _read(request: Request, resource: Resource) -> Obj:
         raise bad_request(f"error decoding YAML: {error}") from None
     if not isinstance(config, dict):
         raise bad_request(
-            "error decoding YAML: error unmarshaling JSON: json: cannot unmarshal value into Go value of type map[string]interface {}"
+            "error decoding YAML: error unmarshaling JSON: json: cannot unmarshal value into Go value of type "
+            "map[string]interface {}"
         )
     version, kind = config.get("apiVersion") or "", config.get("kind") or ""
     if (version, kind) != (resource.api_version, resource.kind):
@@ -140,7 +141,8 @@ def _walk_list(value: list[Any], schema: Schema, items: Schema, path: str, found
             missing = [k for k in schema.list_keys if k not in item and k not in schema.key_defaults]
             if missing and len(missing) == len(schema.list_keys):
                 found.append(
-                    f"{path}: element {index}: associative list with keys has an element that omits key field {missing[0]!r}"
+                    f"{path}: element {index}: associative list with keys has an element that omits key field "
+                    f"{missing[0]!r}"
                 )
                 continue
             name = element_name(item, schema)

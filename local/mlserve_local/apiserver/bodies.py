@@ -91,7 +91,8 @@ def check_kind(obj: Any, resource: Resource, body: bytes = b"") -> Obj:
     if kind and kind != resource.kind:
         raise bad_request(
             f'{kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-            f"converting ({resource.version}.{kind}) to ({resource.group or 'core'}.{resource.kind}): unknown conversion"
+            f"converting ({resource.version}.{kind}) to ({resource.group or 'core'}.{resource.kind}): unknown "
+            f"conversion"
         )
     metadata = obj.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):

@@ -35,10 +35,15 @@ class Cluster:
             return Stored(obj, revision)
         collection = self.registry.collection(resource)
         metadata = obj["metadata"]
-        if live is not None and metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
-            if not metadata.get("deletionGracePeriodSeconds") and not self._waits(resource, obj):
-                self.store.delete(collection, live, obj)
-                return Stored(obj, live.revision)
+        leaving = metadata.get("deletionTimestamp") and not metadata.get("finalizers")
+        if (
+            live is not None
+            and leaving
+            and not metadata.get("deletionGracePeriodSeconds")
+            and not self._waits(resource, obj)
+        ):
+            self.store.delete(collection, live, obj)
+            return Stored(obj, live.revision)
         stored = self.store.write(collection, obj)
         if resource.key == "apiextensions.k8s.io/customresourcedefinitions":
             self.custom.changed(stored.name)

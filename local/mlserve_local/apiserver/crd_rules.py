@@ -246,7 +246,10 @@ class _SchemaChecker:
                 and "default" not in items["properties"][key]
             ):
                 place = f"{field}.items.properties[{key}].default"
-                text = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
+                text = (
+                    "this property is in x-kubernetes-list-map-keys, so it must have a default or be a "
+                    "required property"
+                )
                 self.errors.append(required(place, text))
 
     def _pattern(self, schema: Obj, field: str) -> None:
@@ -275,7 +278,10 @@ class _SchemaChecker:
                     self.errors.append(invalid_value(f"{place}.{key}", rule if key == "rule" else rule[key], text))
                     continue
                 if uses_old and self._uncorrelated and key == "rule":
-                    text = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {self._uncorrelated}"
+                    text = (
+                        f"oldSelf cannot be used on the uncorrelatable portion of the schema within "
+                        f"{self._uncorrelated}"
+                    )
                     self.errors.append(invalid_value(f"{place}.rule", rule["rule"], text))
 
     def _default(self, schema: Obj, field: str) -> None:
@@ -289,10 +295,11 @@ class _SchemaChecker:
 
 def definition_update(new: Obj, old: Obj) -> list[FieldError]:
     """What cannot change once clients rely on it."""
-    found: list[FieldError] = []
-    for key in ("group", "scope"):
-        if new["spec"].get(key) != old["spec"].get(key):
-            found.append(invalid_value(f"spec.{key}", new["spec"].get(key), "field is immutable"))
+    found = [
+        invalid_value(f"spec.{key}", new["spec"].get(key), "field is immutable")
+        for key in ("group", "scope")
+        if new["spec"].get(key) != old["spec"].get(key)
+    ]
     names, before = new["spec"]["names"], old["spec"]["names"]
     found += [
         invalid_value(f"spec.names.{k}", names.get(k), "field is immutable")
@@ -303,7 +310,8 @@ def definition_update(new: Obj, old: Obj) -> list[FieldError]:
     for index, stored in enumerate((old.get("status") or {}).get("storedVersions") or ()):
         if stored not in present:
             text = (
-                f"missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions "
+                f"missing from spec.versions; {stored} was previously a storage version, and must remain in "
+                f"spec.versions "
                 f"until a storage migration ensures no data remains persisted in {stored} and removes {stored} from "
                 "status.storedVersions"
             )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -141,44 +141,54 @@ def _refuse(value: Any, schema: Schema, owner: str, path: str) -> DecodeError:
     return DecodeError(f"json: cannot unmarshal {got} into Go struct field {owner}.{place} of type {go_type or 'int'}")
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_KINDS: Final[dict[str, Callable[[Any], bool]]] = {
+    "string": lambda v: isinstance(v, str),
+    "integer": lambda v: _is_number(v) and float(v).is_integer(),
+    "boolean": lambda v: isinstance(v, bool),
+    "number": _is_number,
+    "quantity": lambda v: isinstance(v, str) or _is_number(v),
+    "int-or-string": lambda v: isinstance(v, str | int) and not isinstance(v, bool),
+    "time": lambda v: isinstance(v, str),
+    "micro-time": lambda v: isinstance(v, str),
+}
+
+
 def _scalar(value: Any, schema: Schema, owner: str, path: str) -> Any:
+    """A scalar in its stored form; DecodeError if it has another kind or breaks the syntax of its kind."""
     kind = schema.special or schema.type
-    match kind:
-        case "string":
-            ok = isinstance(value, str)
-            if ok and schema.format == "byte":
-                _check_base64(value)
-        case "integer":
-            if isinstance(value, float) and value.is_integer():
-                value = int(value)
-            ok = isinstance(value, int) and not isinstance(value, bool)
-            if ok and not -(2 ** (31 if schema.format == "int32" else 63)) <= value < 2 ** (
-                31 if schema.format == "int32" else 63
-            ):
-                raise DecodeError(
-                    f"json: cannot unmarshal number {value} into Go struct field {owner}.{path} of type {schema.format or 'int64'}"
-                )
-        case "boolean":
-            ok = isinstance(value, bool)
-        case "number":
-            ok = isinstance(value, int | float) and not isinstance(value, bool)
-        case "quantity":
-            ok = isinstance(value, str | int | float) and not isinstance(value, bool)
-            if ok and not quantity.is_quantity(value):
-                raise DecodeError(f"quantities must match the regular expression '{quantity.PATTERN}'")
-            value = str(value)
-        case "int-or-string":
-            ok = isinstance(value, str | int) and not isinstance(value, bool)
-        case "time" | "micro-time":
-            ok = isinstance(value, str)
-            if ok and not (times.is_time(value) if kind == "time" else times.is_micro_time(value)):
-                layout = "2006-01-02T15:04:05Z07:00" if kind == "time" else "2006-01-02T15:04:05.000000Z07:00"
-                raise DecodeError(f'parsing time "{value}" as "{layout}": cannot parse "{value}"')
-        case _:
-            ok = True
-    if not ok:
+    fits = _KINDS.get(kind)
+    if fits is not None and not fits(value):
         raise _refuse(value, schema, owner, path)
+    match kind:
+        case "string" if schema.format == "byte":
+            _check_base64(value)
+        case "integer":
+            return _whole(value, schema, f"{owner}.{path}")
+        case "quantity":
+            if not quantity.is_quantity(value):
+                raise DecodeError(f"quantities must match the regular expression '{quantity.PATTERN}'")
+            return str(value)
+        case "time" | "micro-time":
+            _check_time(value, kind)
     return value
+
+
+def _whole(value: float, schema: Schema, place: str) -> int:
+    limit = 2 ** (31 if schema.format == "int32" else 63)
+    if not -limit <= value < limit:
+        kind = schema.format or "int64"
+        raise DecodeError(f"json: cannot unmarshal number {value} into Go struct field {place} of type {kind}")
+    return int(value)
+
+
+def _check_time(value: str, kind: str) -> None:
+    if not (times.is_time(value) if kind == "time" else times.is_micro_time(value)):
+        layout = "2006-01-02T15:04:05Z07:00" if kind == "time" else "2006-01-02T15:04:05.000000Z07:00"
+        raise DecodeError(f'parsing time "{value}" as "{layout}": cannot parse "{value}"')
 
 
 def _check_base64(value: str) -> None:
@@ -276,11 +286,6 @@ def prune(value: Any, schema: Schema, path: str = "", dropped: list[str] | None 
         items = schema.items
         return [prune(v, items, f"{path}[{i}]", dropped) for i, v in enumerate(value)]
     return value
-
-
-def without_managed_nulls(pairs: Iterator[tuple[str, Any]]) -> Obj:
-    """Members that are set; used where a null and an absent member mean the same."""
-    return {k: v for k, v in pairs if v is not None}
 
 
 def strict_error(kind: str, version: str, texts: list[str]) -> Exception:

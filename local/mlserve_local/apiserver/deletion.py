@@ -91,7 +91,10 @@ def _check(resource: Resource, stored: Stored, options: DeleteOptions) -> None:
         raise conflict(resource.plural, resource.group, stored.name, why)
     present = stored.data["metadata"]["resourceVersion"]
     if revision and revision != present:
-        why = f"Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {present}"
+        why = (
+            f"Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object "
+            f"meta: {present}"
+        )
         raise conflict(resource.plural, resource.group, stored.name, why)
 
 

@@ -95,9 +95,9 @@ def secret(obj: Obj) -> list[FieldError]:
     if sum(len(v) * 3 // 4 for v in data.values()) > MAX_SECRET:
         found.append(FieldError("TooLong", "data", detail=f"may not be more than {MAX_SECRET} bytes"))
     found += [required(f"data[{k}]") for k in _SECRET_KEYS.get(obj.get("type", ""), ()) if k not in data]
-    if obj.get("type") == "kubernetes.io/service-account-token":
-        if not (obj["metadata"].get("annotations") or {}).get("kubernetes.io/service-account.name"):
-            found.append(required("metadata.annotations[kubernetes.io/service-account.name]"))
+    account = (obj["metadata"].get("annotations") or {}).get("kubernetes.io/service-account.name")
+    if obj.get("type") == "kubernetes.io/service-account-token" and not account:
+        found.append(required("metadata.annotations[kubernetes.io/service-account.name]"))
     return found
 
 
@@ -136,13 +136,19 @@ def service(obj: Obj) -> list[FieldError]:
         found.append(
             invalid_value("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {spec['type']} services")
         )
-    for address in [spec["clusterIP"]] if spec.get("clusterIP") not in (None, "None", "") else []:
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            text = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            found.append(invalid_value("spec.clusterIPs[0]", address, text))
-    return found
+    return found + _cluster_ip(spec)
+
+
+def _cluster_ip(spec: Obj) -> list[FieldError]:
+    address = spec.get("clusterIP")
+    if address in (None, "None", ""):
+        return []
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        text = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+        return [invalid_value("spec.clusterIPs[0]", address, text)]
+    return []
 
 
 def _service_port(entry: Obj, field: str, many: bool, names: set[str]) -> list[FieldError]:

@@ -129,16 +129,17 @@ class KubeletProxy:
             raise bad_request(f"pod {pod.name} does not have a host assigned")
         query = "?" + scope["query_string"].decode() if scope.get("query_string") else ""
         url = f"ws://{self._address(pod)}{path}{query}"
-        protocols = [Subprotocol(p) for p in scope.get("subprotocols", ())]
+        # The tunnelled port-forward is no token by the rules of WebSockets; between us and the node its last part is.
+        offered = {Subprotocol(p.rpartition("+")[2]): p for p in scope.get("subprotocols", ())}
         try:
-            node = await connect(url, subprotocols=protocols, max_size=None, proxy=None, compression=None)
+            node = await connect(url, subprotocols=list(offered), max_size=None, proxy=None, compression=None)
         except InvalidStatus as error:
             text = error.response.body.decode(errors="replace").strip() if error.response.body else str(error)
             raise StatusError(error.response.status_code, "", text) from None
         except (OSError, WebSocketException, TimeoutError) as error:
             raise internal(f"error dialing backend: {error}") from None
         await receive()
-        await send({"type": "websocket.accept", "subprotocol": node.subprotocol})
+        await send({"type": "websocket.accept", "subprotocol": offered.get(node.subprotocol) if node.subprotocol else None})
         await _exchange(node, receive, send)
 
 

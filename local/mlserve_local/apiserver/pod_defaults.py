@@ -67,32 +67,32 @@ def containers(spec: Obj) -> Iterator[Obj]:
 def pod_spec(spec: Obj) -> None:
     """Defaults of a pod spec, also inside a template."""
     apply(spec, POD_SPEC)
-    if "serviceAccountName" in spec:
-        spec["serviceAccount"] = spec["serviceAccountName"]
-    elif "serviceAccount" in spec:
-        spec["serviceAccountName"] = spec["serviceAccount"]
+    name = spec.get("serviceAccountName") or spec.get("serviceAccount")
+    if name:
+        spec["serviceAccountName"] = spec["serviceAccount"] = name
     for volume in spec.get("volumes") or ():
         if set(volume) == {"name"}:
             volume["emptyDir"] = {}
-        if "iscsi" in volume:
-            volume["iscsi"].setdefault("iscsiInterface", "default")
     for container in containers(spec):
-        apply(container, CONTAINER)
-        if "imagePullPolicy" not in container:
-            image = str(container.get("image", ""))
-            tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
-            latest = ("@" not in image) and tag in ("", "latest")
-            container["imagePullPolicy"] = "Always" if latest else "IfNotPresent"
-        resources = container.get("resources", {})
-        for name, amount in (resources.get("limits") or {}).items():
-            resources.setdefault("requests", {}).setdefault(name, amount)
-        for env in container.get("env") or ():
-            if env.get("value") == "":
-                del env["value"]
-    if spec.get("hostNetwork"):
-        for container in containers(spec):
+        _container(container)
+        if spec.get("hostNetwork"):
             for port in container.get("ports") or ():
                 port.setdefault("hostPort", port.get("containerPort"))
+
+
+def _container(container: Obj) -> None:
+    apply(container, CONTAINER)
+    if "imagePullPolicy" not in container:
+        image = str(container.get("image", ""))
+        tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+        latest = ("@" not in image) and tag in ("", "latest")
+        container["imagePullPolicy"] = "Always" if latest else "IfNotPresent"
+    resources = container.get("resources", {})
+    for name, amount in (resources.get("limits") or {}).items():
+        resources.setdefault("requests", {}).setdefault(name, amount)
+    for env in container.get("env") or ():
+        if env.get("value") == "":
+            del env["value"]
 
 
 def template(holder: Obj) -> None:

@@ -90,19 +90,34 @@ def _container(container: Obj, field: str, volumes: set[str], seen: set[str]) ->
     if not container.get("image"):
         found.append(required(f"{field}.image"))
     for index, entry in enumerate(container.get("ports") or ()):
-        place = f"{field}.ports[{index}]"
-        if entry.get("name"):
-            found += port_name_or_number(entry["name"], f"{place}.name")
-        if "containerPort" not in entry:
-            found.append(required(f"{place}.containerPort"))
-        else:
-            found += port(entry["containerPort"], f"{place}.containerPort")
-        if entry.get("protocol") not in ("SCTP", "TCP", "UDP"):
-            found.append(not_supported(f"{place}.protocol", entry.get("protocol"), ["SCTP", "TCP", "UDP"]))
+        found += _port(entry, f"{field}.ports[{index}]")
     for index, env in enumerate(container.get("env") or ()):
         found += _env(env, f"{field}.env[{index}]")
+    found += _mounts(container.get("volumeMounts") or [], field, volumes)
+    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if probe in container:
+            found += _probe(container[probe], f"{field}.{probe}")
+    policies = ["Always", "IfNotPresent", "Never"]
+    if container.get("imagePullPolicy") not in policies:
+        found.append(not_supported(f"{field}.imagePullPolicy", container.get("imagePullPolicy"), policies))
+    return found + _resources(container, field)
+
+
+def _port(entry: Obj, field: str) -> list[FieldError]:
+    found = port_name_or_number(entry["name"], f"{field}.name") if entry.get("name") else []
+    if "containerPort" not in entry:
+        found.append(required(f"{field}.containerPort"))
+    else:
+        found += port(entry["containerPort"], f"{field}.containerPort")
+    if entry.get("protocol") not in ("SCTP", "TCP", "UDP"):
+        found.append(not_supported(f"{field}.protocol", entry.get("protocol"), ["SCTP", "TCP", "UDP"]))
+    return found
+
+
+def _mounts(mounts: list[Obj], field: str, volumes: set[str]) -> list[FieldError]:
+    found: list[FieldError] = []
     paths: set[str] = set()
-    for index, mount in enumerate(container.get("volumeMounts") or ()):
+    for index, mount in enumerate(mounts):
         place = f"{field}.volumeMounts[{index}]"
         if not mount.get("name"):
             found.append(required(f"{place}.name"))
@@ -113,13 +128,7 @@ def _container(container: Obj, field: str, volumes: set[str], seen: set[str]) ->
         elif mount["mountPath"] in paths:
             found.append(invalid_value(f"{place}.mountPath", mount["mountPath"], "must be unique"))
         paths.add(mount.get("mountPath", ""))
-    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-        if probe in container:
-            found += _probe(container[probe], f"{field}.{probe}")
-    if container.get("imagePullPolicy") not in ("Always", "IfNotPresent", "Never"):
-        choices = ["Always", "IfNotPresent", "Never"]
-        found.append(not_supported(f"{field}.imagePullPolicy", container.get("imagePullPolicy"), choices))
-    return found + _resources(container, field)
+    return found
 
 
 def _env(env: Obj, field: str) -> list[FieldError]:

@@ -26,14 +26,17 @@ _TABLE: Final[dict[str, str]] = {
     "FieldsV1": "Raw:1:b",
     "ExtraValue": "items:1:s*",
     "OwnerReference": "kind:1 name:3 uid:4 apiVersion:5 controller:6:t blockOwnerDeletion:7:t",
-    "ManagedFieldsEntry": "manager:1 operation:2 apiVersion:3 time:4:Time fieldsType:6 fieldsV1:7:FieldsV1 subresource:8",
-    "ObjectMeta": "name:1 generateName:2 namespace:3 selfLink:4 uid:5 resourceVersion:6 generation:7:l creationTimestamp:8:Time "
+    "ManagedFieldsEntry": "manager:1 operation:2 apiVersion:3 time:4:Time fieldsType:6 fieldsV1:7:FieldsV1 "
+    "subresource:8",
+    "ObjectMeta": "name:1 generateName:2 namespace:3 selfLink:4 uid:5 resourceVersion:6 generation:7:l "
+    "creationTimestamp:8:Time "
     "deletionTimestamp:9:Time deletionGracePeriodSeconds:10:l labels:11:s{} annotations:12:s{} "
     "ownerReferences:13:OwnerReference* finalizers:14:s* managedFields:17:ManagedFieldsEntry*",
     "LabelSelectorRequirement": "key:1 operator:2 values:3:s*",
     "LabelSelector": "matchLabels:1:s{} matchExpressions:2:LabelSelectorRequirement*",
     "Preconditions": "uid:1 resourceVersion:2",
-    "DeleteOptions": "gracePeriodSeconds:1:l preconditions:2:Preconditions orphanDependents:3:t propagationPolicy:4 dryRun:5:s* "
+    "DeleteOptions": "gracePeriodSeconds:1:l preconditions:2:Preconditions orphanDependents:3:t "
+    "propagationPolicy:4 dryRun:5:s* "
     "ignoreStoreReadErrorWithClusterBreakingPotential:6:t",
     "ObjectReference": "kind:1 namespace:2 name:3 uid:4 apiVersion:5 resourceVersion:6 fieldPath:7",
     "LocalObjectReference": "name:1",
@@ -59,9 +62,11 @@ _TABLE: Final[dict[str, str]] = {
     "ResourceAttributes": "namespace:1 verb:2 group:3 version:4 resource:5 subresource:6 name:7",
     "NonResourceAttributes": "path:1 verb:2",
     "AccessReviewStatus": "allowed:1:t reason:2 evaluationError:3 denied:4:t",
-    "SelfSubjectAccessReviewSpec": "resourceAttributes:1:ResourceAttributes nonResourceAttributes:2:NonResourceAttributes",
+    "SelfSubjectAccessReviewSpec": "resourceAttributes:1:ResourceAttributes "
+    "nonResourceAttributes:2:NonResourceAttributes",
     "SelfSubjectAccessReview": "metadata:1:ObjectMeta spec:2:SelfSubjectAccessReviewSpec status:3:AccessReviewStatus",
-    "SubjectAccessReviewSpec": "resourceAttributes:1:ResourceAttributes nonResourceAttributes:2:NonResourceAttributes user:3 "
+    "SubjectAccessReviewSpec": "resourceAttributes:1:ResourceAttributes "
+    "nonResourceAttributes:2:NonResourceAttributes user:3 "
     "groups:4:s* extra:5:ExtraValue{} uid:6",
     "SubjectAccessReview": "metadata:1:ObjectMeta spec:2:SubjectAccessReviewSpec status:3:AccessReviewStatus",
     "LocalSubjectAccessReview": "metadata:1:ObjectMeta spec:2:SubjectAccessReviewSpec status:3:AccessReviewStatus",
@@ -87,22 +92,26 @@ _TABLE: Final[dict[str, str]] = {
     "AutoscalerBehavior": "scaleUp:1:HPAScalingRules scaleDown:2:HPAScalingRules",
     "HorizontalPodAutoscalerSpec": "scaleTargetRef:1:CrossVersionObjectReference minReplicas:2:i maxReplicas:3:i "
     "metrics:4:MetricSpec* behavior:5:AutoscalerBehavior",
-    "HorizontalPodAutoscalerStatus": "observedGeneration:1:l lastScaleTime:2:Time currentReplicas:3:i desiredReplicas:4:i",
-    "HorizontalPodAutoscaler": "metadata:1:ObjectMeta spec:2:HorizontalPodAutoscalerSpec status:3:HorizontalPodAutoscalerStatus",
+    "HorizontalPodAutoscalerStatus": "observedGeneration:1:l lastScaleTime:2:Time currentReplicas:3:i "
+    "desiredReplicas:4:i",
+    "HorizontalPodAutoscaler": "metadata:1:ObjectMeta spec:2:HorizontalPodAutoscalerSpec "
+    "status:3:HorizontalPodAutoscalerStatus",
     "ContainerPort": "name:1 hostPort:2:i containerPort:3:i protocol:4 hostIP:5",
     "EnvVar": "name:1 value:2",
     "ResourceRequirements": "limits:1:Quantity{} requests:2:Quantity{}",
     "Container": "name:1 image:2 command:3:s* args:4:s* workingDir:5 ports:6:ContainerPort* env:7:EnvVar* "
     "resources:8:ResourceRequirements terminationMessagePath:13 imagePullPolicy:14 stdin:16:t stdinOnce:17:t tty:18:t "
     "terminationMessagePolicy:20",
-    "PodSpec": "containers:2:Container* restartPolicy:3 terminationGracePeriodSeconds:4:l activeDeadlineSeconds:5:l dnsPolicy:6 "
+    "PodSpec": "containers:2:Container* restartPolicy:3 terminationGracePeriodSeconds:4:l "
+    "activeDeadlineSeconds:5:l dnsPolicy:6 "
     "nodeSelector:7:s{} serviceAccountName:8 serviceAccount:9 nodeName:10 hostNetwork:11:t hostPID:12:t hostIPC:13:t "
     "hostname:16 subdomain:17 schedulerName:19 initContainers:20:Container* priorityClassName:24",
     "PodTemplateSpec": "metadata:1:ObjectMeta spec:2:PodSpec",
     "DeploymentStrategy": "type:1",
     "DeploymentSpec": "replicas:1:i selector:2:LabelSelector template:3:PodTemplateSpec strategy:4:DeploymentStrategy "
     "minReadySeconds:5:i revisionHistoryLimit:6:i paused:7:t progressDeadlineSeconds:9:i",
-    "DeploymentStatus": "observedGeneration:1:l replicas:2:i updatedReplicas:3:i availableReplicas:4:i unavailableReplicas:5:i "
+    "DeploymentStatus": "observedGeneration:1:l replicas:2:i updatedReplicas:3:i availableReplicas:4:i "
+    "unavailableReplicas:5:i "
     "readyReplicas:7:i",
     "Deployment": "metadata:1:ObjectMeta spec:2:DeploymentSpec status:3:DeploymentStatus",
     "JobSpec": "parallelism:1:i completions:2:i activeDeadlineSeconds:3:l selector:4:LabelSelector manualSelector:5:t "

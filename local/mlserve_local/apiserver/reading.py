@@ -79,45 +79,39 @@ def list_filter(request: Request, resource: Resource, target: Target) -> Filter:
 
 def _list_options(request: Request, *, watch: bool) -> None:
     """422 for combinations of revision, match and initial events that mean nothing."""
-    found: list[FieldError] = []
-    revision, match = request.param("resourceVersion"), request.param("resourceVersionMatch")
-    initial = "sendInitialEvents" in request.query
-    if watch:
-        if match and not initial:
-            found.append(
-                forbidden_field(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                )
-            )
-        if initial and match != "NotOlderThan":
-            text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-            found.append(forbidden_field("resourceVersionMatch", text))
-            if match:
-                found.append(not_supported("resourceVersionMatch", match, ["NotOlderThan"]))
-    else:
-        if match and not revision:
-            found.append(
-                forbidden_field(
-                    "resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"
-                )
-            )
-        if request.param("continue") and match:
-            found.append(
-                forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided")
-            )
-        if match and match not in ("Exact", "NotOlderThan"):
-            found.append(not_supported("resourceVersionMatch", match, ["Exact", "NotOlderThan", ""]))
-        if match == "Exact" and revision == "0":
-            found.append(
-                forbidden_field(
-                    "resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
-                )
-            )
-        if initial:
-            found.append(forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    found = _watch_errors(request) if watch else _list_errors(request)
     if found:
         raise invalid_options("ListOptions", found)
+
+
+def _watch_errors(request: Request) -> list[FieldError]:
+    field, match = "resourceVersionMatch", request.param("resourceVersionMatch")
+    if "sendInitialEvents" not in request.query:
+        text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        return [forbidden_field(field, text)] if match else []
+    if match == "NotOlderThan":
+        return []
+    found = [forbidden_field(field, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")]
+    return found + ([not_supported(field, match, ["NotOlderThan"])] if match else [])
+
+
+def _list_errors(request: Request) -> list[FieldError]:
+    field, match = "resourceVersionMatch", request.param("resourceVersionMatch")
+    revision = request.param("resourceVersion")
+    found: list[FieldError] = []
+    if match and not revision:
+        text = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        found.append(forbidden_field(field, text))
+    if match and request.param("continue"):
+        found.append(forbidden_field(field, "resourceVersionMatch is forbidden when continue is provided"))
+    if match and match not in ("Exact", "NotOlderThan"):
+        found.append(not_supported(field, match, ["Exact", "NotOlderThan", ""]))
+    if match == "Exact" and revision == "0":
+        text = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        found.append(forbidden_field(field, text))
+    if "sendInitialEvents" in request.query:
+        found.append(forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    return found
 
 
 def list_objects(cluster: Cluster, request: Request, resource: Resource, target: Target) -> Reply:
@@ -137,8 +131,10 @@ def list_objects(cluster: Cluster, request: Request, resource: Resource, target:
         stored = collection.snapshot(at, chosen.namespace)
         if stored is None:
             raise expired(
-                "The provided continue parameter is too old to display a consistent list result. You can start a new list "
-                "without the continue parameter, or use the continue token in this response to retrieve the remainder of "
+                "The provided continue parameter is too old to display a consistent list result. You can start "
+                "a new list "
+                "without the continue parameter, or use the continue token in this response to retrieve the "
+                "remainder of "
                 "the results."
             )
     elif request.param("resourceVersionMatch") == "Exact":

@@ -1,4 +1,4 @@
-"""Running the API server: inside a program (``async with ApiServer(...)``) or as ``python -m mlserve_local.apiserver``."""
+"""Running the API server: inside a program (``async with ApiServer(...)``) or as a process of its own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mlserve_local.apiserver.app import ApiServerApp
 from mlserve_local.apiserver.cluster import Cluster
 from mlserve_local.apiserver.controllers import Janitor
 from mlserve_local.apiserver.http import KubernetesProtocol
+from mlserve_local.apiserver.websocket import KubernetesWebSocket
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class ApiServer:
             access_log=False,
             lifespan="off",
             http=KubernetesProtocol,
-            ws="websockets-sansio",
+            ws=KubernetesWebSocket,
             server_header=False,
             timeout_keep_alive=120,
             timeout_graceful_shutdown=3,

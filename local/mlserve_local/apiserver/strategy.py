@@ -1,7 +1,8 @@
 """What a kind does beyond the common path: defaults, fields the server owns, rules between fields.
 
 The common path (rest.py) calls the hooks in a fixed order: ``default`` while decoding, ``admit`` (may look at other
-objects), ``prepare_create`` / ``prepare_update``, then ``validate`` / ``validate_update``. A kind without a row has none.
+objects), ``prepare_create`` / ``prepare_update``, then ``validate`` / ``validate_update``. A kind without a row has
+none.
 """
 
 from __future__ import annotations

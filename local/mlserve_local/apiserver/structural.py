@@ -140,20 +140,21 @@ class Validator:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             self._number(value, raw, path)
         elif isinstance(value, list):
-            if len(value) > raw.get("maxItems", len(value)):
-                self._add(FieldError("TooMany", path, len(value), f"must have at most {raw['maxItems']} items"))
-            if len(value) < raw.get("minItems", 0):
-                self._say(path, value_count(value), f"should have at least {raw['minItems']} items")
+            self._size(len(value), raw, path, "Items", "items")
             if raw.get("uniqueItems") and any(v in value[:i] for i, v in enumerate(value)):
                 self._say(path, value, "shouldn't contain duplicates")
         elif isinstance(value, dict):
-            if len(value) > raw.get("maxProperties", len(value)):
-                self._add(FieldError("TooMany", path, len(value), f"must have at most {raw['maxProperties']} items"))
-            if len(value) < raw.get("minProperties", 0):
-                self._say(path, value_count(value), f"should have at least {raw['minProperties']} properties")
+            self._size(len(value), raw, path, "Properties", "properties")
         choices = raw.get("enum")
         if choices is not None and value not in choices:
             self._add(not_supported(path, value, [c if isinstance(c, str) else str(c) for c in choices]))
+
+    def _size(self, size: int, raw: Obj, path: str, suffix: str, noun: str) -> None:
+        high, low = raw.get(f"max{suffix}"), raw.get(f"min{suffix}", 0)
+        if high is not None and size > high:
+            self._add(FieldError("TooMany", path, size, f"must have at most {high} items"))
+        if size < low:
+            self._say(path, size, f"should have at least {low} {noun}")
 
     def _string(self, value: str, schema: Schema, path: str) -> None:
         raw = schema.raw
@@ -230,7 +231,7 @@ class Validator:
                 self.errors += [e for r in results for e in r]
                 self._say(path, _shown(value), "must validate all the schemas (allOf)")
             elif name == "anyOf" and not passing:
-                self.errors += sorted(results, key=len)[0]
+                self.errors += results[0]
                 self._say(path, _shown(value), "must validate at least one schema (anyOf)")
             elif name == "oneOf" and passing != 1:
                 found = "Found none valid" if not passing else f"Found {passing} valid alternatives"
@@ -241,11 +242,6 @@ class Validator:
 
 def _shown(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) else ""
-
-
-def value_count(value: Any) -> int:
-    """Sizes are what is shown of a collection that is too small."""
-    return len(value)
 
 
 def _errors_of(value: Any, source: Obj, path: str) -> list[FieldError]:
@@ -299,23 +295,22 @@ def blocks_rules(errors: list[FieldError]) -> bool:
 
 def apply_defaults(value: Any, schema: Schema) -> None:
     """Fill in defaults in place; a null that may not be null counts as absent."""
-    if isinstance(value, dict):
-        for key, child in schema.properties.items():
-            if child.name:
-                continue
-            if key in value and value[key] is None and not child.nullable and not child.preserve_unknown:
-                del value[key]
-            if key not in value and child.default is not MISSING:
-                value[key] = _copy(child.default)
-            if key in value:
-                apply_defaults(value[key], child)
-        if schema.values is not None:
-            for key, member in value.items():
-                if key not in schema.properties:
-                    apply_defaults(member, schema.values)
-    elif isinstance(value, list) and schema.items is not None:
+    if isinstance(value, list) and schema.items is not None:
         for item in value:
             apply_defaults(item, schema.items)
+    if not isinstance(value, dict):
+        return
+    named = {k: c for k, c in schema.properties.items() if not c.name}  # metadata has no defaults
+    for key, child in named.items():
+        if key in value and value[key] is None and not child.nullable and not child.preserve_unknown:
+            del value[key]
+        if key not in value and child.default is not MISSING:
+            value[key] = _copy(child.default)
+        if key in value:
+            apply_defaults(value[key], child)
+    if schema.values is not None:
+        for key in value.keys() - schema.properties.keys():
+            apply_defaults(value[key], schema.values)
 
 
 def _copy(value: Any) -> Any:
@@ -332,7 +327,10 @@ def scale_errors(obj: Obj, paths: Iterator[str] | list[str]) -> list[FieldError]
         keys = path.strip(".").split(".")
         for position, key in enumerate(keys):
             if not isinstance(value, dict):
-                text = f"{path} accessor error: {go_text(value)} is of the type {_go_type(value)}, expected map[string]interface{{}}"
+                text = (
+                    f"{path} accessor error: {go_text(value)} is of the type {_go_type(value)}, expected "
+                    f"map[string]interface{{}}"
+                )
                 found.append(invalid_value(path, 0, text))
                 break
             if key not in value:

@@ -62,15 +62,9 @@ class Watch:
         """JSON lines until the timeout, the end of the resource, or the end of the known history."""
         deadline = time.monotonic() + self.timeout
         collection = self.collection
-        if self.start is None:
-            sequence: int | None = collection.next_sequence
-            initial = [s for s in collection.list(self.filter.namespace) if self.filter.matches(s)]
-            for batch in _batches([self._line(b"ADDED", s) for s in initial]):
-                yield batch
-            if self.mark_initial_end:
-                yield self._bookmark(initial_end=True)
-        else:
-            sequence = collection.sequence_after(self.start)
+        sequence = collection.next_sequence if self.start is None else collection.sequence_after(self.start)
+        for batch in self._initial():
+            yield batch
         while sequence is not None:
             events = collection.since(sequence)
             if events is None:
@@ -84,10 +78,18 @@ class Watch:
                 if self.bookmarks and not collection.closed:
                     yield self._bookmark()
                 return
-            if not await collection.wait(sequence, min(remaining, BOOKMARK_SECONDS)) and self.bookmarks:
-                if deadline - time.monotonic() > 0:
-                    yield self._bookmark()
+            changed = await collection.wait(sequence, min(remaining, BOOKMARK_SECONDS))
+            if not changed and self.bookmarks and time.monotonic() < deadline:
+                yield self._bookmark()
         yield self._too_old()
+
+    def _initial(self) -> list[bytes]:
+        """What is there already, for a watch that starts without a revision."""
+        if self.start is not None:
+            return []
+        found = [s for s in self.collection.list(self.filter.namespace) if self.filter.matches(s)]
+        end = [self._bookmark(initial_end=True)] if self.mark_initial_end else []
+        return _batches([self._line(b"ADDED", s) for s in found]) + end
 
     def _event(self, event: Event) -> bytes | None:
         """What a change means to this client: an object may come into or fall out of its selection."""

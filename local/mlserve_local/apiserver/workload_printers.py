@@ -76,7 +76,7 @@ def _service(obj: Obj) -> list[Any]:
     return [name, spec.get("type"), address, external or NONE, ports or NONE, age, selector]
 
 
-def _pod_reason(obj: Obj) -> str:
+def _pod_reason(obj: Obj) -> str:  # noqa: C901 - the order of kubectl, case by case
     """STATUS of a pod: the phase, unless a container or a deletion has more to say."""
     status = obj.get("status", {})
     reason = status.get("reason") or status.get("phase", "")

@@ -88,6 +88,7 @@ class Server:
             text=True,
             timeout=timeout,
             cwd=HERE,
+            check=False,
         )
         assert not check or done.returncode == 0, f"{command}: {done.stdout}"
         return done.stdout

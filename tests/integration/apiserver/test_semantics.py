@@ -59,14 +59,18 @@ def test_table_watch_sends_columns_once(client: httpx.Client, namespace: str) ->
 def _owned(client: httpx.Client, maps: str, **reference: Any) -> str:
     owner = client.post(maps, json=config_map("owner")).json()["metadata"]["uid"]
     child = config_map("child")
-    child["metadata"]["ownerReferences"] = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner, **reference}]
+    child["metadata"]["ownerReferences"] = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner, **reference}
+    ]
     client.post(maps, json=child).raise_for_status()
     return owner
 
 
 def test_foreground_deletion_waits_for_blocking_dependents(client: httpx.Client, maps: str) -> None:
     _owned(client, maps, blockOwnerDeletion=True)
-    client.patch(f"{maps}/child", json={"metadata": {"finalizers": ["example.dev/hold"]}}, headers=MERGE).raise_for_status()
+    client.patch(
+        f"{maps}/child", json={"metadata": {"finalizers": ["example.dev/hold"]}}, headers=MERGE
+    ).raise_for_status()
     marked = client.request("DELETE", f"{maps}/owner", json={"propagationPolicy": "Foreground"}).json()
     assert marked["metadata"]["finalizers"] == ["foregroundDeletion"]
     eventually(lambda: "deletionTimestamp" in client.get(f"{maps}/child").json()["metadata"])
@@ -106,7 +110,9 @@ def test_terminating_namespace_takes_nothing_new(client: httpx.Client, namespace
 
 def test_apply_shares_and_gives_up_fields(client: httpx.Client, maps: str) -> None:
     def apply(manager: str, **data: str) -> httpx.Response:
-        return client.patch(f"{maps}/a", params={"fieldManager": manager}, content=json.dumps(config_map("a", **data)), headers=APPLY)
+        return client.patch(
+            f"{maps}/a", params={"fieldManager": manager}, content=json.dumps(config_map("a", **data)), headers=APPLY
+        )
 
     assert apply("one", a="1", b="1").status_code == 201
     assert apply("two", a="1").status_code == 200  # the same value is shared
@@ -123,7 +129,9 @@ def test_apply_to_the_status_of_a_builtin(client: httpx.Client, namespace: str) 
     body = {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": pod}}
     client.post(path, json=body).raise_for_status()
     status = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "status": {"readyReplicas": 1}}
-    answer = client.patch(f"{path}/d/status", params={"fieldManager": "me"}, content=json.dumps(status), headers=APPLY).json()
+    answer = client.patch(
+        f"{path}/d/status", params={"fieldManager": "me"}, content=json.dumps(status), headers=APPLY
+    ).json()
     assert answer["status"]["readyReplicas"] == 1
     assert answer["metadata"]["generation"] == 1
     mine = next(m for m in answer["metadata"]["managedFields"] if m["manager"] == "me")
@@ -176,8 +184,16 @@ def test_ratcheting_leaves_old_values_alone(client: httpx.Client, namespace: str
     path = f"/apis/{group}/v1alpha1/namespaces/{namespace}/things"
     thing = {"apiVersion": f"{group}/v1alpha1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"a": "too long"}}
     client.post(path, json=thing).raise_for_status()
-    tighter = [{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/a/maxLength", "value": 3}]
-    client.patch(f"{crds}/things.{group}", json=tighter, headers={"Content-Type": "application/json-patch+json"}).raise_for_status()
+    tighter = [
+        {
+            "op": "add",
+            "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/a/maxLength",
+            "value": 3,
+        }
+    ]
+    client.patch(
+        f"{crds}/things.{group}", json=tighter, headers={"Content-Type": "application/json-patch+json"}
+    ).raise_for_status()
     assert client.patch(f"{path}/t", json={"spec": {"b": "x"}}, headers=MERGE).status_code == 200
     assert client.patch(f"{path}/t", json={"spec": {"a": "longer"}}, headers=MERGE).status_code == 422
     client.delete(f"{crds}/things.{group}").raise_for_status()

@@ -23,17 +23,28 @@ def rule(text: str, **more: Any) -> dict[str, Any]:
 TEXT = {"type": "string"}
 HOLDS = {
     "quantity": ({**TEXT, **rule("quantity(self).compareTo(quantity('64Gi')) <= 0")}, "2Gi", "65Gi"),
-    "quantity-arithmetic": ({**TEXT, **rule("quantity(self).add(quantity('1Gi')).isLessThan(quantity('3Gi'))")}, "1Gi", "2Gi"),
+    "quantity-arithmetic": (
+        {**TEXT, **rule("quantity(self).add(quantity('1Gi')).isLessThan(quantity('3Gi'))")},
+        "1Gi",
+        "2Gi",
+    ),
     "url": ({**TEXT, **rule("isURL(self) && url(self).getScheme() == 'https'")}, "https://a/b", "http://a/b"),
     "find": ({**TEXT, **rule("self.find('[0-9]+') == '12'")}, "a12", "a"),
     "index-of-list": ({"type": "array", "items": TEXT, **rule("self.indexOf('b') == 1")}, ["a", "b"], ["b"]),
     "sorted": ({"type": "array", "items": {"type": "integer"}, **rule("self.isSorted()")}, [1, 2], [2, 1]),
     "sum": ({"type": "array", "items": {"type": "integer"}, **rule("self.sum() == 3")}, [1, 2], [2, 2]),
-    "date-time": ({**TEXT, "format": "date-time", **rule("self > timestamp('2020-01-01T00:00:00Z')")},
-                  "2021-01-01T00:00:00Z", "2019-01-01T00:00:00Z"),
+    "date-time": (
+        {**TEXT, "format": "date-time", **rule("self > timestamp('2020-01-01T00:00:00Z')")},
+        "2021-01-01T00:00:00Z",
+        "2019-01-01T00:00:00Z",
+    ),
     "optional": ({"type": "object", "properties": {"a": TEXT}, **rule("self.?a.orValue('x') == 'x'")}, {}, {"a": "y"}),
     "format": ({"type": "integer", **rule("'%d' .format([self]) == '3'")}, 3, 4),
-    "escaped": ({"type": "object", "properties": {"a-b": TEXT}, **rule("self.a__dash__b == 'x'")}, {"a-b": "x"}, {"a-b": "y"}),
+    "escaped": (
+        {"type": "object", "properties": {"a-b": TEXT}, **rule("self.a__dash__b == 'x'")},
+        {"a-b": "x"},
+        {"a-b": "y"},
+    ),
 }
 
 
@@ -66,8 +77,15 @@ def test_an_unchanged_value_is_not_judged_again() -> None:
 
 def test_message_expression_wins_and_field_path_extends() -> None:
     schema = {
-        "type": "object", "properties": {"n": {"type": "integer"}},
-        **rule("self.n < 3", messageExpression="'at most 2, got ' + string(self.n)", message="no", fieldPath=".n", reason="FieldValueForbidden"),
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        **rule(
+            "self.n < 3",
+            messageExpression="'at most 2, got ' + string(self.n)",
+            message="no",
+            fieldPath=".n",
+            reason="FieldValueForbidden",
+        ),
     }
     assert errors(schema, {"n": 5}) == ["spec.n: Forbidden: at most 2, got 5"]
 
