@@ -1,4 +1,4 @@
-"""Drift on a cluster with real digits: silence on clean traffic, an alert when the world turned, and a report of both."""
+"""Drift on a cluster with real digits: silence on clean traffic, an alert when the world turned, a report of both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ class Traffic:
 
 
 @pytest.fixture
-def served(operator_cluster, operator_namespace) -> Iterator[tuple[Any, str]]:
+def served(operator_cluster, operator_namespace) -> tuple[Any, str]:
     document = yaml.safe_load((ROOT / "models/digits/modeldeployment.yaml").read_text())
     # The digits are few (1,797), so only a large effect can be told from chance; turned digits are one.
     document["spec"]["drift"] = {
@@ -76,7 +75,7 @@ def served(operator_cluster, operator_namespace) -> Iterator[tuple[Any, str]]:
     operator_cluster.kubectl(
         "wait", "-n", operator_namespace, "--for=condition=Ready", f"mdep/{NAME}", "--timeout=60s", timeout=90
     )
-    yield operator_cluster, operator_namespace
+    return operator_cluster, operator_namespace
 
 
 def condition(cluster: Any, namespace: str, kind: str) -> dict[str, Any]:
