@@ -139,7 +139,8 @@ class KubeletProxy:
         except (OSError, WebSocketException, TimeoutError) as error:
             raise internal(f"error dialing backend: {error}") from None
         await receive()
-        await send({"type": "websocket.accept", "subprotocol": offered.get(node.subprotocol) if node.subprotocol else None})
+        accepted = offered[node.subprotocol] if node.subprotocol else None
+        await send({"type": "websocket.accept", "subprotocol": accepted})
         await _exchange(node, receive, send)
 
 

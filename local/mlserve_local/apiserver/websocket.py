@@ -1,4 +1,4 @@
-"""WebSockets as kubectl speaks them: `SPDY/3.1+portforward.k8s.io` is no token by RFC 6455, yet it is what it offers."""
+"""WebSockets as kubectl speaks them: `SPDY/3.1+portforward.k8s.io` is no token by RFC 6455, yet kubectl offers it."""
 
 from __future__ import annotations
 

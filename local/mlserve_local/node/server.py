@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 from aiohttp import web
 
 from mlserve_local.node import exec as exec_
+from mlserve_local.node import port_forward
 from mlserve_local.node.certificate import self_signed
 from mlserve_local.node.container import Container
 from mlserve_local.node.logs import LogOptions, read
@@ -133,9 +134,7 @@ class NodeServer:
         worker = self._node.worker_of(request.match_info["namespace"], request.match_info["pod"])
         if worker is None:
             raise web.HTTPNotFound(text=f"pod {request.match_info['pod']} is not on this node")
-        address = worker.context.pod_ip
-        text = f"port-forward: pods of this node are reachable directly, for example curl http://{address}:PORT"
-        raise web.HTTPNotImplemented(text=text)
+        return await port_forward.serve(request, worker.context.pod_ip)
 
 
 def log_options(query: Mapping[str, str]) -> LogOptions:

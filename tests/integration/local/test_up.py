@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ def kubectl(cluster, *arguments, stdin=None):
         text=True,
         timeout=30,
         check=True,
-        env={**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"},
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
     return result.stdout
 
@@ -108,7 +109,8 @@ def test_a_failed_start_says_why_and_leaves_nothing(data_dir, tmp_path):
     crds = tmp_path / "crds"
     crds.mkdir()
     (crds / "broken.yaml").write_text(
-        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: x.example.org}\nspec: {}\n"
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"
+        "metadata: {name: x.example.org}\nspec: {}\n"
     )
     with pytest.raises(ClusterError, match=r"broken\.yaml was not accepted"):
         up(UpOptions(data_dir=data_dir, crds=crds, **OPTIONS))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from dnslib import DNSRecord
@@ -179,6 +181,27 @@ def test_services_have_names_addresses_and_endpoints(cluster, namespace):
     cluster.wait(lambda: resolve(f"peers.{namespace}.svc") == pods, what="the pods by name")
     found = cluster.get("endpoints", "web", "-n", namespace)["subsets"][0]
     assert {a["ip"] for a in found["addresses"]} == pods
+
+
+def test_port_forward_carries_many_connections_and_tells_of_a_closed_port(cluster, namespace):
+    cluster.apply(web(replicas=1), namespace=namespace)
+    rolled_out(cluster, namespace)
+    command = ["kubectl", "port-forward", "deployment/web", "-n", namespace, ":8080", ":9"]
+    with subprocess.Popen(
+        command, env=cluster.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            lines = [process.stdout.readline() for _ in range(4)]
+            ports = {
+                line.rsplit(" ", 1)[1].strip(): line.split(":")[1].split()[0] for line in lines if "127.0.0.1" in line
+            }
+            with ThreadPoolExecutor(8) as pool:
+                assert list(pool.map(fetch, [f"http://127.0.0.1:{ports['8080']}/"] * 40)) == [200] * 40
+            with pytest.raises((urllib.error.URLError, ConnectionError)):
+                fetch(f"http://127.0.0.1:{ports['9']}/")
+        finally:
+            process.terminate()
+        assert "failed to connect" in process.stderr.read()
 
 
 def test_a_service_without_pods_refuses(cluster, namespace):
