@@ -24,6 +24,8 @@ COARSE_BINS: Final = 8
 """Bins of a feature or of confidence when arms are compared: enough to see a fault, few enough for a checkpoint."""
 NO_WEIGHT: Final = -1
 """In place of a weight: counting begins anew once the route is what it should be."""
+LATENCY_SLACK_MICROS: Final = 5_000
+"""A request is not slow for less than this above stable's p95: on a model of 2 ms a quarter more is noise."""
 MIN_TIMED: Final = 100
 """Stable requests needed to know its 95th percentile."""
 BINARY: Final = {"errors": ("requests", "errors"), "outputs": ("requests", "outputs"), "latency": ("timed", "slow"),
@@ -315,7 +317,7 @@ def _bounded(seen: dict[str, Counters], observation: Observation) -> dict[str, C
 
 
 def _slow_from(state: RolloutState, observation: Observation) -> int | None:
-    """First bucket that is slower than max(SLO, stable's p95 × 1.25); `None` while stable's p95 is unknown."""
+    """First bucket that is slower than max(SLO, stable's p95 × 1.25, p95 + slack); `None` while p95 is unknown."""
     lanes: list[LaneCounts] = [
         pod.telemetry.live
         for pod in observation.pods
@@ -337,4 +339,4 @@ def slow_bucket(lanes: Iterable[LaneCounts], slo_millis: int | None) -> int | No
     while (below := below + total[bucket]) < 0.95 * requests:
         bucket += 1
     p95 = LATENCY_EDGES_MICROS[min(bucket, len(LATENCY_EDGES_MICROS) - 1)]
-    return latency_bucket(max((slo_millis or 0) * 1000, p95 * 1.25)) + 1
+    return latency_bucket(max((slo_millis or 0) * 1000, p95 * 1.25, p95 + LATENCY_SLACK_MICROS)) + 1

@@ -640,3 +640,65 @@ def test_a_checkpoint_stays_small() -> None:
         state = step(state, seen(state, now=NOW + 15 * look, pods=pods)).state
     size = len(state.model_dump_json(by_alias=True))
     assert size < 100_000, f"{size} bytes for 10 pods of 30 features; a ConfigMap holds 1 MiB"
+
+
+@pytest.mark.parametrize(
+    ("canary", "outcome"),
+    [
+        pytest.param(0.9, "promoting", id="earns more"),
+        pytest.param(0.1, "rolled back", id="earns less"),
+        pytest.param(0.5, "out of time", id="earns the same"),
+    ],
+)
+def test_an_ab_test_ends_on_evidence(canary: float, outcome: str) -> None:
+    def earning(rewards: int, share: float) -> FeedbackCounts:
+        won = round(rewards * share)
+        return FeedbackCounts(rewards=rewards, reward_sum_milli=1000 * won, reward_sum_square_milli=1000 * won)
+
+    policy = spec(
+        steps=[{"weight": 50, "until": "Conclusive", "holdSeconds": 0, "maxSeconds": 90}],
+        analysis={"latency": {"enabled": False}},
+    )
+    state = phase_state(Phase.PROGRESSING).model_copy(update={"weight": 50, "evidence": None})
+    state = state.model_copy(update={"step_started_at": NOW})
+    state = step(state, seen(state, spec=policy)).state
+    events = []
+    for look in range(1, 9):
+        pods = (
+            pod("v1", requests=400 * look, feedback=earning(100 * look, 0.5)),
+            pod("v2", requests=400 * look, feedback=earning(100 * look, canary)),
+        )
+        decision = step(state, seen(state, now=NOW + 15 * look, spec=policy, pods=pods))
+        state, events = decision.state, [*events, *decision.events]
+        if state.promoting or state.phase is Phase.ROLLING_BACK:
+            break
+    if outcome == "promoting":
+        assert state.promoting
+    elif outcome == "rolled back":
+        assert (state.phase, state.reason) == (Phase.ROLLING_BACK, Reason.ANALYSIS_FAILED)
+        assert "reward" in state.message
+    else:
+        assert (state.phase, state.promoting, state.reason) == (Phase.PROGRESSING, False, Reason.ANALYSIS_INCONCLUSIVE)
+        assert [event.reason for event in events] == [Reason.ANALYSIS_INCONCLUSIVE]
+
+
+# --- error rates, a sample of benchmarks/decisions.py -------------------------------------------------------------
+
+
+def outcomes(stable: Behaviour, canary: Behaviour, runs: int = 12, **world: object) -> tuple[list[Phase], list[int]]:
+    worlds = [trial({}, stable, canary, np.random.default_rng(seed), rate=10, **world) for seed in range(runs)]
+    phases = [made.settle(max_ticks=3000) for made in worlds]
+    return phases, [made.sent["v2"] for made in worlds]
+
+
+@pytest.mark.parametrize("factor", [1.0, 10.0], ids=["calm", "tenfold errors for everybody"])
+def test_equal_versions_are_promoted(factor: float) -> None:
+    same = Behaviour(errors=0.02, classes=(0.25,) * 4)
+    phases, _ = outcomes(same, same, scale=lambda now: factor if 300 <= now < 900 else 1.0)
+    assert phases == [Phase.BAKING] * 12
+
+
+def test_five_times_the_errors_are_stopped_within_a_few_hundred_requests() -> None:
+    phases, sent = outcomes(Behaviour(errors=0.02), Behaviour(errors=0.1))
+    assert phases == [Phase.ROLLED_BACK] * 12
+    assert np.median(sent) <= 200
