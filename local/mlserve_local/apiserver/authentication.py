@@ -67,7 +67,7 @@ def denied(user: User, ask: Ask) -> StatusError:
         return StatusError(403, "Forbidden", f"forbidden: {why}", {})
     scope = f' in the namespace "{ask.namespace}"' if ask.namespace else " at the cluster scope"
     why = f'User "{user.name}" cannot {ask.verb} resource "{ask.full_resource}" in API group "{ask.group}"{scope}'
-    return forbidden(ask.full_resource if ask.subresource else ask.resource, ask.group, ask.name, why)
+    return forbidden(ask.resource, ask.group, ask.name, why)
 
 
 async def refuse_websocket(

@@ -21,6 +21,11 @@ _NO_STRUCTURE: Final = (
     "x-kubernetes-preserve-unknown-fields",
 )
 MAX_DEPTH: Final = 200
+_APPROVED: Final = "api-approved.kubernetes.io"
+_TOO_COSTLY: Final = (
+    "estimated messageExpression cost exceeds budget by factor of more than 100x (try simplifying the rule, or adding "
+    "maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
+)
 
 
 def definition(obj: Obj) -> list[FieldError]:
@@ -40,6 +45,12 @@ def definition(obj: Obj) -> list[FieldError]:
         found += [invalid_value("spec.group", group, text) for text in dns_subdomain(group)]
         if "." not in group:
             found.append(invalid_value("spec.group", group, "should be a domain with at least one dot"))
+    if group.endswith((".k8s.io", ".kubernetes.io")) and not (obj["metadata"].get("annotations") or {}).get(_APPROVED):
+        text = (
+            f'protected groups must have approval annotation "{_APPROVED}", see '
+            "https://github.com/kubernetes/enhancements/pull/1111"
+        )
+        found.append(required(f"metadata.annotations[{_APPROVED}]", text))
     if spec.get("scope") not in ("Cluster", "Namespaced"):
         found.append(not_supported("spec.scope", spec.get("scope", ""), ["Cluster", "Namespaced"]))
     found += _names(names)
@@ -277,6 +288,9 @@ class _SchemaChecker:
                     text = f"compilation failed: {error}"
                     self.errors.append(invalid_value(f"{place}.{key}", rule if key == "rule" else rule[key], text))
                     continue
+                if key == "messageExpression" and re.search(r"\bstring\(", rule[key]):
+                    # The length of string(x) cannot be bounded, which is how a real server comes to refuse it.
+                    self.errors.append(forbidden_field(f"{place}.{key}", _TOO_COSTLY))
                 if uses_old and self._uncorrelated and key == "rule":
                     text = (
                         f"oldSelf cannot be used on the uncorrelatable portion of the schema within "

@@ -118,6 +118,7 @@ def parse_target(path: str) -> Target | None:
     else:
         return None
     if rest and rest[0] == "watch":  # the old spelling of ?watch=1 is not served
+        target.plural = "watch"
         return target
     if len(rest) >= 3 and rest[0] == "namespaces" and rest[2] not in ("status", "finalize"):
         target.namespace, rest = rest[1], rest[2:]

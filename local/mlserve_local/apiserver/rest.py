@@ -142,8 +142,15 @@ def _track(
         obj["metadata"]["managedFields"] = managed_fields.encode(managed)
         if not obj["metadata"]["managedFields"]:
             del obj["metadata"]["managedFields"]
-    else:
-        managed_fields.update(live, obj, skeleton_of(resource), _writer(resource, options))
+        return
+    tracked = obj
+    if "status" in resource.subresources and not options.subresource:  # the main endpoint does not write the status
+        tracked = {k: v for k, v in obj.items() if k != "status"}
+        live = {k: v for k, v in live.items() if k != "status"} if live is not None else None
+    skeleton = skeleton_of(resource)
+    if tracked is not obj:
+        skeleton.pop("status", None)
+    managed_fields.update(live, tracked, skeleton, _writer(resource, options))
 
 
 def _drop_status(resource: Resource, obj: Obj) -> None:
