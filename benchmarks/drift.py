@@ -89,12 +89,14 @@ def false_alarms(features: int, windows: int) -> dict[str, float]:
 
 
 def _any_pod(profile: ReferenceProfile, rows: Rows) -> bool:
+    """The usual recipe with a detector per pod: an alarm of any is an alarm."""
+    wanted = np.array([np.cumsum(distances.shares(feature.counts)) for feature in profile.features])
     for part in np.array_split(rows, 10):
         counts = counts_of(profile, part, 1)
-        for feature in profile.features:
-            d = distances.kolmogorov(counts.features[feature.name].counts, feature.counts)
-            if ks_p_value(d, len(part), profile.rows) < 0.05:
-                return True
+        found = np.array([counts.features[name].counts for name in profile.feature_names]) / len(part)
+        furthest = np.abs(np.cumsum(found, axis=1) - wanted).max()
+        if ks_p_value(float(furthest), len(part), profile.rows) < 0.05:
+            return True
     return False
 
 
@@ -231,7 +233,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few windows")
     quick = parser.parse_args(arguments).quick
-    windows, repeats, began = (30, 3, time.perf_counter()) if quick else (1000, 20, time.perf_counter())
+    windows, repeats, began = (30, 3, time.perf_counter()) if quick else (400, 20, time.perf_counter())
     missed = 0
 
     print(f"False alarms per 1,000 clean windows of {WINDOW_ROWS} rows ({windows} windows)")
