@@ -136,7 +136,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Oldest key in the queue",
-                {"age": "max(mlserve_operator_queue_oldest_seconds)", "keys": "max(mlserve_operator_queue_keys)"},
+                {"age": "max(mlserve_operator_queue_oldest_seconds)"},
                 "How long a ModelDeployment has waited for the operator; the liveness probe watches it too.",
                 unit="s",
             ),
@@ -163,8 +163,13 @@ ROWS: dict[str, list[list[Panel]]] = {
                 stacked=True,
             ),
             Panel(
+                "Keys in the queue",
+                {"keys": "max(mlserve_operator_queue_keys)"},
+                "ModelDeployments and routers that wait for the operator, or for their next look.",
+            ),
+            Panel(
                 "Leader",
-                {"{{pod}}{{instance}}": "mlserve_operator_leader"},
+                {"{{pod}}": "mlserve_operator_leader"},
                 "1 for the replica that may write: never two at once.",
                 stacked=True,
             ),

@@ -161,12 +161,12 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "CPU",
-                {"{{pod}}{{instance}}": f"rate(process_cpu_seconds_total{{{MODEL}}}[$__rate_interval])"},
+                {"{{pod}}": f"rate(process_cpu_seconds_total{{{MODEL}}}[$__rate_interval])"},
                 "Cores used by each pod's process.",
             ),
             Panel(
                 "Memory",
-                {"{{pod}}{{instance}}": f"process_resident_memory_bytes{{{MODEL}}}"},
+                {"{{pod}}": f"process_resident_memory_bytes{{{MODEL}}}"},
                 "Resident memory of each pod's process.",
                 unit="bytes",
             ),
@@ -184,13 +184,13 @@ ROWS: dict[str, list[list[Panel]]] = {
         [
             Panel(
                 "Event loop lag",
-                {"{{pod}}{{instance}}": f"mlserve_event_loop_lag_seconds{{{MODEL}}}"},
+                {"{{pod}}": f"mlserve_event_loop_lag_seconds{{{MODEL}}}"},
                 "How late a pod's event loop wakes up: tens of milliseconds mean that something blocks it.",
                 unit="s",
             ),
             Panel(
                 "Worker restarts",
-                {"{{pod}}{{instance}}": f"increase(mlserve_worker_restarts_total{{{MODEL}}}[$__rate_interval])"},
+                {"{{pod}}": f"increase(mlserve_worker_restarts_total{{{MODEL}}}[$__rate_interval])"},
                 "Model threads that ended and were replaced.",
             ),
             Panel(
