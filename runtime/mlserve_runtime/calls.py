@@ -78,6 +78,8 @@ class Call:
     """The telemetry lane that judges it; None for what is no evidence."""
     decoded: float = 0.0
     job: Job | None = None
+    alone: bool = False
+    """Every client that is connected waits for an answer already: no other request can come now."""
     payload: Any = None
     """The request as a message, for protocols that do not speak in bytes."""
     timeout: float | None = None

@@ -167,7 +167,7 @@ class DataPlane:
             self._done(call, prepared, job, model, b"")
             self.recorder.cached(call, known, inputs)
             return
-        batcher.submit(job)
+        batcher.submit(job, alone=call.alone)
 
     def _done(self, call: Call, prepared: Prepared, job: Job, model: ServedModel, key: bytes) -> None:
         if job.error is not None:

@@ -143,8 +143,16 @@ class Batcher:
         """The fitted cost of a pass."""
         return self.queue.cost
 
-    def submit(self, job: Job) -> None:
-        """Accept a job; `job.on_done` follows. Raises ServingError if it is refused (see BatchQueue.admit)."""
+    def submit(self, job: Job, *, alone: bool = False) -> None:
+        """Accept a job; `job.on_done` follows.
+
+        Args:
+            job: The request.
+            alone: Nobody else can ask before this is answered, so there is no company to wait for.
+
+        Raises:
+            ServingError: It is refused (see BatchQueue.admit).
+        """
         if self._closed:
             raise UnavailableError("the server is draining", draining=True)
         now = self._clock()
@@ -154,7 +162,9 @@ class Batcher:
             self.cost.arrived(now)
         if job.deadline < self._expiry_at:
             self._arm_expiry(job.deadline, now)
-        if not self._busy and not self._scheduled:
+        if alone and not self._busy:
+            self._dispatch()
+        elif not self._busy and not self._scheduled:
             # Not at once: whatever else this turn of the loop decodes shares the pass.
             self._scheduled = True
             self._loop.call_soon(self._dispatch)

@@ -119,6 +119,7 @@ class PredictionProtocol(HttpToolsProtocol):
             self._write(exchange, answer)
 
         call = exchange.call = Call(exchange.route, exchange.headers, body, reply, time.perf_counter())
+        call.alone = front.plane.in_flight + 1 >= len(self.connections)
         front.plane.handle(call)
 
     def connection_lost(self, exc: Exception | None) -> None:

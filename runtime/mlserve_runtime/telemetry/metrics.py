@@ -51,6 +51,7 @@ class RuntimeCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """All families of METRICS."""
+        self._plane.recorder.flush()
         yield from self._counters()
         yield from self._histograms()
         yield from self._gauges()

@@ -11,7 +11,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,13 @@ from mlserve_core.statistics.counter import ProfileCounter
 from mlserve_core.statistics.profile import ProfileError, ReferenceProfile
 from mlserve_core.wire import COMPARISON_FILE, ProfileCounts
 from mlserve_runtime.processing import Pipeline, Predictions, Tensors
+from mlserve_runtime.processing.predictions import read_predictions
+from mlserve_runtime.telemetry.histogram import Histogram
 
 logger = logging.getLogger(__name__)
+
+_GATHERED_ROWS: Final = 128
+_GATHERED_BYTES: Final = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +38,55 @@ class Comparison:
 
 
 class LaneProfiles:
-    """Counters of one lane on one profile each; a profile that does not fit the model is dropped with a warning."""
+    """Counters of one lane on one profile each; a profile that does not fit the model is dropped with a warning.
 
-    def __init__(self, own: ReferenceProfile | None, pipeline: Pipeline) -> None:
+    Rows are gathered and counted together: the arithmetic of a batch of one costs almost as much as that of a hundred.
+    """
+
+    def __init__(self, own: ReferenceProfile | None, pipeline: Pipeline, confidence: Histogram) -> None:
         self._pipeline = pipeline
+        self._confidence = confidence
         self._own = _counter(own)
         self._comparison: ProfileCounter | None = None
+        self._inputs: list[Tensors] = []
+        self._scores: list[npt.NDArray[Any]] = []
+        self._rows = 0
+        self._bytes = 0
 
     def compare(self, comparison: Comparison | None) -> None:
         """Begin counting on another profile from zero, or stop."""
+        self.flush()
         self._comparison = _counter(comparison.profile if comparison else None)
 
-    def update(self, inputs: Tensors, predictions: Predictions | None) -> None:
-        """Count a batch of raw inputs and its predictions."""
+    def update(self, inputs: Tensors, scores: npt.NDArray[Any]) -> None:
+        """Gather a batch of raw inputs and the model's first output."""
+        self._inputs.append(inputs)
+        self._scores.append(scores)
+        self._rows += len(scores)
+        self._bytes += sum(array.nbytes for array in inputs.values())
+        if self._rows >= _GATHERED_ROWS or self._bytes >= _GATHERED_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Count what was gathered."""
+        if not self._rows:
+            return
+        parts, scores = self._inputs, self._scores
+        self._inputs, self._scores, self._rows, self._bytes = [], [], 0, 0
+        predictions = read_predictions(self._pipeline.spec, np.concatenate(scores))
+        if predictions is not None and predictions.confidence is not None:
+            self._confidence.observe_many(predictions.confidence)
+        if self._own is None and self._comparison is None:
+            return
+        inputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         if self._own is not None and not self._count(self._own, inputs, predictions):
             self._own = None
         if self._comparison is not None and not self._count(self._comparison, inputs, predictions):
             self._comparison = None
 
     def counts(self) -> tuple[ProfileCounts | None, ProfileCounts | None]:
-        """Snapshots on the own and the comparison profile."""
+        """Snapshots on the own and the comparison profile, gathered rows included."""
+        self.flush()
         return (
             self._own.counts() if self._own else None,
             self._comparison.counts() if self._comparison else None,

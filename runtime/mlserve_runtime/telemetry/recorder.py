@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-
 from mlserve_core.wire import TelemetrySnapshot
 from mlserve_runtime.batching.execution import Outcome
 from mlserve_runtime.batching.queue import Answer, Batch, Tensors
@@ -53,13 +51,16 @@ class Recorder:
         self.ledger = Ledger(self.signer)
         self._profiles: dict[LaneName, LaneProfiles] = {}
         self._comparison = ComparisonFile(settings.comparison_dir)
+        self._first_output = ""
         self._rollout = ""
         self._sequence = 0
 
     def model_loaded(self, model: ServedModel) -> None:
         """Count on the model's own profile from now on."""
         own = read_profile(model.artifact.profile_path)
-        self._profiles = {name: LaneProfiles(own, model.pipeline) for name in LANE_NAMES}
+        confidence = self.metrics.confidence
+        self._profiles = {name: LaneProfiles(own, model.pipeline, confidence) for name in LANE_NAMES}
+        self._first_output = model.artifact.spec.outputs[0].name
         self._comparison = ComparisonFile(self.settings.comparison_dir)
         self.poll_comparison()
 
@@ -106,22 +107,20 @@ class Recorder:
     def cached(self, call: Call, answer: Answer, inputs: Tensors) -> None:
         """Rows answered without the model are evidence like any other."""
         if call.lane is not None and self._profiles:
-            self._profiles[call.lane].update(inputs, answer.result.predictions)
+            self._profiles[call.lane].update(inputs, answer.result.outputs[self._first_output])
 
     def batch_done(self, batch: Batch, outcome: Outcome) -> None:
         """Count the rows of a pass; see batcher.Observer."""
         self.metrics.batch_rows.observe(batch.rows)
         self.metrics.batch_seconds.observe(outcome.seconds)
-        if outcome.result is None:
+        if outcome.result is None or not self._profiles:
             return
-        predictions = outcome.result.predictions
-        if predictions is not None and predictions.confidence is not None:
-            self.metrics.confidence.observe_many(predictions.confidence)
+        scores = outcome.result.outputs[self._first_output]
         lanes = [piece.job.lane for piece in batch.slices]
         first = lanes[0]
         if lanes.count(first) == len(lanes):
-            if first is not None and self._profiles:
-                self._profiles[first].update(outcome.inputs, predictions)
+            if first is not None:
+                self._profiles[first].update(outcome.inputs, scores)
             return
         for name, profiles in self._profiles.items():
             start = 0
@@ -131,10 +130,12 @@ class Recorder:
                     chosen.extend(range(start, start + piece.rows))
                 start += piece.rows
             if chosen:
-                rows = np.array(chosen)
-                inputs = {key: array[rows] for key, array in outcome.inputs.items()}
-                # Predictions slices by anything that indexes an array.
-                profiles.update(inputs, predictions[rows] if predictions is not None else None)
+                profiles.update({key: array[chosen] for key, array in outcome.inputs.items()}, scores[chosen])
+
+    def flush(self) -> None:
+        """Count what was gathered, before somebody reads."""
+        for profiles in self._profiles.values():
+            profiles.flush()
 
     def snapshot(
         self, model: ServedModel | None, *, ready: bool, draining: bool, in_flight: int, queue_rows: int

@@ -21,6 +21,7 @@ class Plane:
     def __init__(self) -> None:
         self.settings = type("Settings", (), {"max_body_bytes": 1000})
         self.draining = False
+        self.in_flight = 0
         self.calls: list[Call] = []
         self.abandoned: list[Call] = []
         self.hold = False
