@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 from mlserve_cli.errors import CommandError
 from mlserve_cli.kubectl import RESOURCE, Kubectl, cluster_options
 from mlserve_cli.operator_api import operator_get, operator_get_one, operator_options
-from mlserve_cli.output import console, field, output_option, print_json, show, table
+from mlserve_cli.output import at, console, field, output_option, print_json, show, table
 from mlserve_cli.tabular import read_columns, split_arms
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec
 from mlserve_core.statistics.profile import ProfileError, ReferenceProfile
@@ -19,11 +18,6 @@ from mlserve_core.statistics.profile import ProfileError, ReferenceProfile
 days_option = click.option(
     "--days", type=click.IntRange(1, 365), default=7, show_default=True, help="How far back to look."
 )
-
-
-def at(seconds: float) -> str:
-    """A time for people, in UTC."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 @click.group()

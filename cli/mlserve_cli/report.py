@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import jinja2
 
 from mlserve_cli import plots
+from mlserve_cli.output import at
 from mlserve_core.statistics.profile import UNIT_BINS, ReferenceProfile
 
 MAX_FEATURES = 30
@@ -75,7 +75,7 @@ def drift_page(
     if windows:
         newest = windows[0]
         tone = "bad" if newest["verdict"] == "Drift" else "good" if newest["verdict"] == "NoDrift" else "soft"
-        text = f"{newest['verdict']} in the newest window ({newest['rows']} rows until {_at(newest['windowEnd'])})"
+        text = f"{newest['verdict']} in the newest window ({newest['rows']} rows until {at(newest['windowEnd'])})"
         lead = [Line(text, tone), Line(str(newest.get("message", "")), "soft")]
     else:
         lead = [Line("No window has closed in this time.", "soft")]
@@ -83,7 +83,7 @@ def drift_page(
         Section(
             "Windows",
             columns=("End", "Revision", "Verdict", "Severity", "Rows"),
-            rows=[(_at(w["windowEnd"]), w["revision"], w["verdict"], w["severity"], w["rows"]) for w in windows[:100]],
+            rows=[(at(w["windowEnd"]), w["revision"], w["verdict"], w["severity"], w["rows"]) for w in windows[:100]],
         ),
         _features(windows, profile),
         Section(
@@ -91,7 +91,7 @@ def drift_page(
             text="" if decisions else "No decision in this time.",
             columns=("Time", "Revision", "Decision", "Reason", "Weight", "Evidence"),
             rows=[
-                (_at(d["time"]), d["revision"], d["decision"], d["reason"], f"{d['weight']} %", d["message"])
+                (at(d["time"]), d["revision"], d["decision"], d["reason"], f"{d['weight']} %", d["message"])
                 for d in decisions[:100]
             ],
         ),
@@ -109,7 +109,7 @@ def _features(windows: Sequence[Mapping[str, Any]], profile: ReferenceProfile | 
         name = item["name"]
         drawn += _beside_reference(name, windows[0].get("counts", {}).get(name), profile)
         series = [(w["windowEnd"], f["effect"]) for w in oldest_first for f in w["features"] if f["name"] == name]
-        times = [_at(time)[5:16] for time, _ in series]
+        times = [at(time)[5:16] for time, _ in series]
         drawn.append(plots.effects(name, times, [100 * effect for _, effect in series], 100 * item["threshold"]))
     return Section("Features", "The strongest first.", *_effects_table(ranked), drawn)
 
@@ -166,7 +166,3 @@ def replay_page(title: str, result: Mapping[str, Any]) -> str:
         sections.append(Section("Checks", "At the last look.", ("Check", "Verdict", "Evidence", "Counts"), checks))
         sections.append(Section("Looks", "", ("Look", "Canary", "Stable", "Verdict", "Phase"), looks))
     return page(title, lead, sections)
-
-
-def _at(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")

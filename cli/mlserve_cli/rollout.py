@@ -16,7 +16,7 @@ import click
 from mlserve_cli.errors import CommandError
 from mlserve_cli.kubectl import RESOURCE, Kubectl, cluster_options
 from mlserve_cli.operator_api import operator_get, operator_options
-from mlserve_cli.output import console, field, output_option, print_json, show
+from mlserve_cli.output import at, console, field, output_option, print_json, show
 from mlserve_cli.serving import details, follow
 from mlserve_core.wire import ANNOTATION_COMMAND
 
@@ -63,7 +63,7 @@ def history(kubectl: Kubectl, name: str, days: int, output: str, operator_url: s
     columns = ("TIME", "REVISION", "DECISION", "REASON", "WEIGHT", "CANARY", "STABLE", "MESSAGE")
     rows = [
         (
-            item.get("time"),
+            at(item["time"]),
             item.get("revision"),
             item.get("decision"),
             item.get("reason"),
