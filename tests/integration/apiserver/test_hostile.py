@@ -128,7 +128,9 @@ def test_history_is_bounded_and_late_watches_get_410(client: httpx.Client, names
     path = MODELS.format(namespace)
     first = client.post(path, json=model("m")).json()["metadata"]["resourceVersion"]
     merge = {"Content-Type": "application/merge-patch+json"}
-    for number in range(4200):
-        client.patch(f"{path}/m", json={"metadata": {"labels": {"n": str(number)}}}, headers=merge)
+    for number in range(90):  # of 200 kB each: more than the bytes a history may hold
+        body = {"metadata": {"annotations": {"blob": f"{number}-" + "x" * 200_000}}}
+        client.patch(f"{path}/m", json=body, headers=merge).raise_for_status()
     answer = client.get(path, params={"watch": "1", "resourceVersion": first, "timeoutSeconds": "1"})
     assert json.loads(answer.text.splitlines()[-1])["object"]["reason"] == "Expired"
+    client.delete(f"{path}/m").raise_for_status()
