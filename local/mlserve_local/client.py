@@ -62,6 +62,8 @@ class ClusterConfig:
         cluster = entry("cluster", context["cluster"])
         user = entry("user", context["user"]) if context.get("user") else {}
         tls = _tls(cluster, user, path.parent) if str(cluster["server"]).startswith("https") else None
+        if "exec" in user or "auth-provider" in user:
+            raise ValueError(f"{path}: credential plugins are not supported; use a token or a client certificate")
         token_file = user.get("tokenFile")
         return cls(
             server=str(cluster["server"]).rstrip("/"),

@@ -8,11 +8,11 @@ import logging
 from pathlib import Path
 
 from mlserve_local.client import ApiClient, ClusterConfig
-from mlserve_local.informer import Informer, run_all
+from mlserve_local.informer import run_all
+from mlserve_local.network.backends import Backends
 from mlserve_local.network.dns import DnsServer
 from mlserve_local.network.names import Answer, resolve
-from mlserve_local.network.proxy import SERVICE, ServiceProxy, service_key
-from mlserve_local.objects import ENDPOINT_SLICES, SERVICES
+from mlserve_local.network.proxy import ServiceProxy
 from mlserve_local.program import announce_ready, run_part
 
 log = logging.getLogger("mlserve_local.network")
@@ -31,21 +31,20 @@ def parser() -> argparse.ArgumentParser:
 async def _main(options: argparse.Namespace) -> None:
     config = ClusterConfig.load(options.kubeconfig)
     async with ApiClient(config, user_agent="mlserve-local-network") as client:
-        services = Informer(client, SERVICES)
-        slices = Informer(client, ENDPOINT_SLICES, indexers={SERVICE: service_key})
-        proxy = ServiceProxy(client, services, slices, options.data_dir)
+        backends = Backends(client)
+        proxy = ServiceProxy(client, backends, options.data_dir)
 
         def find(name: str) -> Answer:
             return resolve(
                 name,
-                lambda namespace, service: services.get(f"{namespace}/{service}"),
-                lambda namespace, service: slices.by_index(SERVICE, f"{namespace}/{service}"),
+                lambda namespace, service: backends.services.get(f"{namespace}/{service}"),
+                lambda namespace, service: backends.of(f"{namespace}/{service}"),
             )
 
         async with DnsServer(find, options.dns_host, options.dns_port) as dns, asyncio.TaskGroup() as group:
-            group.create_task(run_all([services, slices]))
-            await services.synced.wait()
-            await slices.synced.wait()
+            group.create_task(run_all(backends.informers))
+            for informer in backends.informers:
+                await informer.synced.wait()
             log.info("DNS answers at %s:%d", options.dns_host, dns.port)
             group.create_task(proxy.run())
             announce_ready(dns=f"{options.dns_host}:{dns.port}")

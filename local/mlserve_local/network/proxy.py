@@ -15,7 +15,7 @@ from typing import Final
 
 from mlserve_core.wire import ANNOTATION_LOCAL_URL
 from mlserve_local.client import ApiClient
-from mlserve_local.informer import Informer
+from mlserve_local.network.backends import Backends
 from mlserve_local.network.forwarder import Endpoint, Forwarder
 from mlserve_local.network.names import has_loopback_address, is_headless
 from mlserve_local.objects import (
@@ -24,14 +24,12 @@ from mlserve_local.objects import (
     annotations_of,
     is_deleting,
     key_of,
-    labels_of,
     name_of,
     namespace_of,
 )
 from mlserve_local.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
-SERVICE: Final = "service"
 _FIRST_PORT, _PORTS = 28000, 4000
 _PRIVILEGED: Final = 1024
 
@@ -65,14 +63,14 @@ def tcp_ports(service: Obj) -> dict[int, str]:
 class ServiceProxy:
     """Reconciles forwarders with Services."""
 
-    def __init__(self, client: ApiClient, services: Informer, slices: Informer, data_dir: Path) -> None:
-        self._client, self._services, self._slices = client, services, slices
+    def __init__(self, client: ApiClient, backends: Backends, data_dir: Path) -> None:
+        self._client, self._backends, self._services = client, backends, backends.services
         self._ports_file = data_dir / "ports.json"
         self._ports: dict[str, int] = self._load()
         self._forwarders: dict[str, dict[tuple[str, int], Forwarder]] = {}
         self._refused: set[tuple[str, int]] = set()
         self._queue = WorkQueue("service", self._reconcile, workers=2)
-        services.on_change(self._changed)
+        self._services.on_change(self._changed)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -91,7 +89,7 @@ class ServiceProxy:
 
     def endpoints(self, key: str, port_name: str) -> Callable[[], Sequence[Endpoint]]:
         """A function that finds the present endpoints of a Service port."""
-        return lambda: ready_endpoints(self._slices.by_index(SERVICE, key), port_name)
+        return lambda: ready_endpoints(self._backends.of(key), port_name)
 
     async def _reconcile(self, key: str) -> None:
         service = self._services.get(key)
@@ -160,9 +158,3 @@ class ServiceProxy:
     def _save(self) -> None:
         self._ports_file.parent.mkdir(parents=True, exist_ok=True)
         self._ports_file.write_text(json.dumps(self._ports, indent=1, sort_keys=True))
-
-
-def service_key(endpoint_slice: Obj) -> list[str]:
-    """Index of EndpointSlices by the Service they belong to."""
-    name = labels_of(endpoint_slice).get("kubernetes.io/service-name")
-    return [f"{namespace_of(endpoint_slice)}/{name}"] if name else []

@@ -36,7 +36,7 @@ def node_object(settings: NodeSettings) -> Obj:
                 "node.mlserve.io/runtime": "process",
             },
         },
-        "spec": {"podCIDR": settings.pod_cidr, "podCIDRs": [settings.pod_cidr]},
+        "spec": {},
     }
 
 
