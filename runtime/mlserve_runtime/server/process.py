@@ -183,6 +183,10 @@ class Process:
             self.plane.batcher.close()
         if self.plane.lookup is not None:
             await self.plane.lookup.close()
+        if self.recorder.tracer is not None:
+            await asyncio.to_thread(self.recorder.tracer.close)
+        if self.plane.payloads is not None:
+            await asyncio.to_thread(self.plane.payloads.close)
         self.decoders.shutdown(wait=False, cancel_futures=True)
         return 0 if drained and not self._failure else 1
 

@@ -18,6 +18,7 @@ from mlserve_runtime.settings import Settings
 from mlserve_runtime.telemetry.histogram import Histogram
 from mlserve_runtime.telemetry.lanes import Lanes
 from mlserve_runtime.telemetry.profiles import ComparisonFile, LaneProfiles, read_profile
+from mlserve_runtime.telemetry.tracing import Tracer, build_tracer
 
 LANE_NAMES: Final[tuple[LaneName, ...]] = ("live", "mirror")
 PHASES: Final = ("parse", "queue", "forward", "encode")
@@ -51,12 +52,15 @@ class Recorder:
         self.ledger = Ledger(self.signer)
         self._profiles: dict[LaneName, LaneProfiles] = {}
         self._comparison = ComparisonFile(settings.comparison_dir)
+        self.tracer: Tracer | None = None
         self._first_output = ""
         self._rollout = ""
         self._sequence = 0
 
     def model_loaded(self, model: ServedModel) -> None:
         """Count on the model's own profile from now on."""
+        if self.tracer is None:
+            self.tracer = build_tracer(self.settings)
         own = read_profile(model.artifact.profile_path)
         confidence = self.metrics.confidence
         self._profiles = {name: LaneProfiles(own, model.pipeline, confidence) for name in LANE_NAMES}
@@ -96,6 +100,8 @@ class Recorder:
         seconds["forward"] += job.finished - job.started
         seconds["encode"] += now - job.finished
         self.lanes.of(call.lane).answered(job.rows, (now - call.received) * 1e6, queue * 1e6)
+        if self.tracer is not None:
+            self.tracer.record(call, 200, now)
 
     def failed(self, call: Call, error: ServingError, now: float) -> None:
         """A request was answered with an error."""
@@ -103,6 +109,8 @@ class Recorder:
         self.metrics.requests[call.route.name, error.status] += 1
         self.metrics.rejected[error.reason] += 1
         self.lanes.of(call.lane).failed(error, latency * 1e6)
+        if self.tracer is not None:
+            self.tracer.record(call, error.status, now)
 
     def cached(self, call: Call, answer: Answer, inputs: Tensors) -> None:
         """Rows answered without the model are evidence like any other."""
