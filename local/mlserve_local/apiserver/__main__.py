@@ -62,6 +62,9 @@ def main() -> None:
     """Entry point of ``python -m mlserve_local.apiserver``."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # uvicorn reports every refused WebSocket upgrade as an unfinished handshake, although it has been answered.
+    noise = "ASGI callable returned without completing handshake"
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(noise))
     options = parse()
     uvloop.run(serve(options))
 
