@@ -61,7 +61,13 @@ TABLE: Final = (
     Row("unfair", lambda f: f.unfair, "routing or sampling fault: the comparison is not valid", Action.PAUSE),
     Row("regression", lambda f: f.regression, "the canary is worse", Action.ROLL_BACK),
     Row("collapse", lambda f: f.collapse, "broken artifact or preprocessing", Action.ROLL_BACK),
-    Row("predictions", lambda f: f.predictions, "new behaviour, perhaps intended", Action.ON_PREDICTION_DRIFT),
+    Row(
+        "predictions",
+        # Far from both references two good models may well disagree: that is the population's row.
+        lambda f: f.predictions and not (f.canary_drift and f.stable_drift),
+        "new behaviour, perhaps intended",
+        Action.ON_PREDICTION_DRIFT,
+    ),
     Row(
         "population",
         lambda f: f.canary_drift is True and f.stable_drift is True,

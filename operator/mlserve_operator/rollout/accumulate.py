@@ -72,7 +72,7 @@ def add_look(evidence: Evidence, look: Look, observation: Observation, weights: 
         "query_failures": _add_queries(evidence, observation),
         **bins.add_look(evidence, look, analysis),
     }
-    if not look.mirrored and not look.problems and analysis.share.enabled:
+    if look.complete and not look.mirrored and analysis.share.enabled:
         c, s = (arm.counters.asked + arm.failures for arm in (look.canary, look.stable))
         updates["share"] = _add_share(evidence.share, c, s, evidence.weight)
     return evidence.model_copy(update=updates)

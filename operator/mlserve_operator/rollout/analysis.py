@@ -60,6 +60,8 @@ class Look:
     problems: tuple[str, ...] = ()
     """Why the look was not measured in full."""
     mirrored: bool = False
+    complete: bool = True
+    """Whether it has the requests of exactly its own time: all pods answered, in this look and the one before."""
 
 
 def measure(
@@ -114,10 +116,11 @@ def _look(evidence: Evidence, state: RolloutState, observation: Observation) -> 
     slow_from = evidence.slow_from if evidence.slow_from is not None else _slow_from(state, observation)
     look, problems = Look(mirrored=state.weight == 0), list[str]()
     seen, unasked = dict(evidence.seen), set(evidence.unasked)
-    answered = dict.fromkeys((state.canary, state.stable), 0)
+    answered, silent = dict.fromkeys((state.canary, state.stable), 0), False
     for pod in _pods(state, observation):
         problem = _lie(pod)
         if pod.telemetry is None or problem:
+            silent = True
             if pod.ready or problem:
                 problems.append(problem or f"{pod.name} could not be asked: {pod.error or 'no answer'}")
             continue
@@ -142,12 +145,13 @@ def _look(evidence: Evidence, state: RolloutState, observation: Observation) -> 
             mine.counters = _plus(mine.counters, difference)
     problems += [f"no pod of {revision} could be asked" for revision, n in answered.items() if n == 0]
     failures = _count_failures(evidence, state, observation, look, problems)
-    look.problems = tuple(problems)
+    look.problems, look.complete = tuple(problems), not (silent or problems or evidence.partial)
     update = {
         "seen_at": observation.now,
         "seen": _bounded(seen, observation),
         "unasked": tuple(sorted(unasked)),
         "failures_seen": failures,
+        "partial": silent or bool(problems),
         "slow_from": slow_from,
     }
     return evidence.model_copy(update=update), look

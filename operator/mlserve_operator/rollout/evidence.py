@@ -123,6 +123,8 @@ class Evidence(Remembered):
     """Last-seen counters per `pod uid/boot id`."""
     unasked: tuple[str, ...] = ()
     """Pods that could not be asked when counting began: their first answer is a beginning, not a look."""
+    partial: bool = False
+    """Whether some pod did not answer in the last look: its requests come with the next one."""
     failures_seen: dict[str, int] = Field(default_factory=dict)
     """Last-seen failures per `router pod uid/boot id/revision`."""
     slow_from: int | None = None

@@ -33,6 +33,7 @@ RESERVED: Final = ("prediction", "score", "label", "latency_ms", "status", "time
 ROWS_PER_LOOK: Final = 50
 """Canary rows of one look where no timestamps say how long a look is."""
 MAX_LOOKS: Final = 200
+"""A long log is cut into wider looks, so that trying a policy takes seconds."""
 SETTLED: Final = frozenset({Phase.BAKING, Phase.ROLLED_BACK, Phase.ROLLING_BACK, Phase.PAUSED})
 
 
@@ -318,7 +319,7 @@ def _cut(arms: Mapping[str, Arm], interval: float) -> list[dict[str, NDArray[np.
     if len(times) == len(arms):
         begin, end = min(t.min() for t in times), max(t.max() for t in times)
         if end - begin >= 5 * interval:
-            n = min(math.ceil((end - begin) / interval), 100 * MAX_LOOKS)
+            n = min(math.ceil((end - begin) / interval), MAX_LOOKS)
             width = (end - begin) / n
             places = {
                 name: np.minimum(((arm.times - begin) / width).astype(int), n - 1)
