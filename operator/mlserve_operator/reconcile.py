@@ -38,7 +38,7 @@ from mlserve_operator.resources.router import router_of
 from mlserve_operator.rollout.revisions import Snapshot, expired
 from mlserve_operator.rollout.state import Decision, Event
 from mlserve_operator.rollout.step import step
-from mlserve_operator.routing import reconcile_router, taken_ports
+from mlserve_operator.routing import listener_ports, reconcile_router
 from mlserve_operator.status import Situation, build_status
 from mlserve_operator.traffic.envoy import free_port
 
@@ -96,6 +96,7 @@ class Reconciler:
     now: Callable[[], float]
     _obstacles: dict[Key, tuple[str, str]] = field(default_factory=dict)
     _unknown: dict[Key, str] = field(default_factory=dict)
+    _ports: dict[str, dict[str, int]] = field(default_factory=dict)
 
     async def reconcile(self, key: Key) -> None:
         """Bring the world closer to what one key wants; raises what should be tried again."""
@@ -124,6 +125,7 @@ class Reconciler:
         if owner is None or "deletionTimestamp" in owner["metadata"]:
             self.queue.forget(key)
             self._unknown.pop(key, None)
+            self._ports.get(key.namespace, {}).pop(key.name, None)
             self.drift.forget(key, key.namespace, key.name)
             metrics.forget(key.namespace, key.name)
             return  # Kubernetes collects the children
@@ -186,6 +188,21 @@ class Reconciler:
             observation=observed.observation.model_copy(update={"history": history}),
         )
 
+    def _listener(self, observed: Observed) -> int:
+        """The model's port on its router: the one it has, or a free one.
+
+        Reserved here before anything is awaited, because other models of the namespace choose at the same time. Two
+        that have one port after all (two operators wrote for a moment) part again: the first by name keeps it.
+        """
+        namespace, name = observed.namespace, observed.name
+        ports = {**self._ports.get(namespace, {}), **listener_ports(self.index, namespace)}
+        own = ports.pop(name, observed.port)
+        clashes = any(port == own and other < name for other, port in ports.items())
+        if own is None or clashes:
+            own = free_port(set(ports.values()))
+        self._ports.setdefault(namespace, {})[name] = own
+        return own
+
     async def _with_drift(self, key: Key, observed: Observed) -> tuple[Observed, tuple[Event, ...]]:
         """Count what pods saw on their reference profiles, and close windows whose time has come."""
         observation, events = await self.drift.watch(key, observed.namespace, observed.name, observed.observation)
@@ -194,8 +211,8 @@ class Reconciler:
     async def _remember(self, observed: Observed, decision: Decision) -> Observed:
         """Write the checkpoint if the decision or the listener is news; the router follows from it."""
         port, is_routed = observed.port, observed.spec.traffic.mode is TrafficMode.ENVOY
-        if is_routed and port is None:
-            port = free_port(taken_ports(self.index, observed.namespace))
+        if is_routed:
+            port = self._listener(observed)
         if decision.state == observed.state and port == observed.port and observed.checkpoint_version:
             return observed
         version = observed.checkpoint_version
@@ -237,7 +254,7 @@ class Reconciler:
             except ApiError as error:
                 if error.conflict or error.status == 0 or error.status >= 500:
                     raise
-                obstacle = (_refusal(error), f"{body['kind']} {body['metadata']['name']}: {error}")
+                obstacle = (_refusal(error), f"{body['kind']} {body['metadata']['name']}: {_explain(error)}")
         await self._scale(observed, decision)
         secret = build_feedback_keys(observed.owner, secrets.token_bytes(FEEDBACK_KEY_BYTES))
         await self.executor.ensure_secret(secret)
@@ -370,3 +387,8 @@ class ObstacleError(Exception):
 
 def _refusal(error: ApiError) -> str:
     return Reason.INSUFFICIENT_RESOURCES if "exceeded quota" in str(error) else Reason.OBJECT_REFUSED
+
+
+def _explain(error: ApiError) -> str:
+    hint = " (is the CustomResourceDefinition of this kind installed?)" if error.not_found else ""
+    return f"{error}{hint}"

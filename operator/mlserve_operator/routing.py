@@ -87,9 +87,9 @@ def served_by(index: Index, namespace: str, router: str) -> Iterator[tuple[Objec
         yield owner, spec, entry
 
 
-def taken_ports(index: Index, namespace: str) -> set[int]:
-    """Listener ports of all ModelDeployments of a namespace."""
-    taken = set()
+def listener_ports(index: Index, namespace: str) -> dict[str, int]:
+    """Listener port by ModelDeployment of a namespace, as the checkpoints say."""
+    taken = {}
     for owner in index.of_kind(KIND, namespace):
         checkpoint = index.get("ConfigMap", namespace, checkpoint_name(owner["metadata"]["name"]))
         try:
@@ -97,7 +97,7 @@ def taken_ports(index: Index, namespace: str) -> set[int]:
         except ValueError:
             continue
         if port is not None:
-            taken.add(port)
+            taken[owner["metadata"]["name"]] = port
     return taken
 
 

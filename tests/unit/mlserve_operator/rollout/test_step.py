@@ -333,6 +333,20 @@ def test_what_cannot_be_measured_is_an_error_and_never_success(liar: PodObservat
     assert words in evidence.message
 
 
+def test_a_pod_that_comes_back_from_silence_is_no_routing_fault() -> None:
+    state = phase_state(Phase.PROGRESSING).model_copy(update={"weight": 50, "evidence": None})
+    policy = spec(steps=[{"weight": 50, "holdSeconds": 1000}])
+    state = step(state, seen(state, spec=policy)).state
+    waiting = PodObservation(name="v2-1", uid="v2-1", revision="v2", ready=False, error="not ready")
+    for look, told in enumerate([None, None, 900, 1200], start=1):
+        late = pod("v2", 1, requests=told) if told is not None else waiting
+        pods = (pod("v1", requests=600 * look), pod("v2", requests=300 * look), late)
+        state = step(state, seen(state, now=NOW + 15 * look, spec=policy, pods=pods)).state
+    assert state.phase is Phase.PROGRESSING
+    assert state.evidence is not None
+    assert (state.evidence.requests_canary, state.evidence.share.looks) == (2400, 1)
+
+
 def test_counters_that_go_back_are_not_used() -> None:
     state = phase_state(Phase.PROGRESSING).model_copy(update={"evidence": None})
     begun = step(state, seen(state, pods=(pod("v1", requests=500), pod("v2", requests=500))))
