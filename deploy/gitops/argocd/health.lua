@@ -38,8 +38,8 @@ if is_true("Stalled") then
 end
 
 -- Paused by its spec, by a command or by a check whose comparison is invalid: the weights stay until somebody decides.
-if conditions["Progressing"] ~= nil and conditions["Progressing"].reason == "CanaryPaused" then
-  return { status = "Suspended", message = text_of("Progressing") }
+if conditions["Ready"] ~= nil and conditions["Ready"].reason == "CanaryPaused" then
+  return { status = "Suspended", message = text_of("Ready") }
 end
 
 if is_true("Reconciling") then

@@ -9,7 +9,9 @@ import lupa.lua51
 import pytest
 import yaml
 
-from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, ModelDeploymentStatus
+from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, ModelDeploymentStatus, Phase
+from mlserve_operator.rollout.state import Observation, RevisionHealth, RolloutState
+from mlserve_operator.status import Situation, build_status
 
 GITOPS = Path(__file__).resolve().parents[3] / "deploy" / "gitops"
 ARGOCD = GITOPS / "argocd"
@@ -55,3 +57,31 @@ def test_manifests_are_yaml_with_unique_names(path):
     documents = [item for item in yaml.safe_load_all(path.read_text()) if item and "kind" in item]
     names = [(item["kind"], item["metadata"]["name"]) for item in documents]
     assert len(names) == len(set(names))
+
+
+def written_by_the_operator(phase: Phase, **state: Any) -> dict[str, Any]:
+    """A resource with the status that the operator writes in a phase."""
+    spec = ModelDeploymentSpec.model_validate({"model": {"uri": "s3://models/digits/2", "version": "2"}})
+    health = {name: RevisionHealth(desired=1, ready=1) for name in (state.get("stable"), state.get("canary")) if name}
+    remembered = RolloutState(phase=phase, **state)
+    seen = Observation(now=0.0, generation=3, spec=spec, target="digits-b", revisions=health, route=remembered.route)
+    situation = Situation("digits", "vision", remembered, seen, {}, {})
+    status = build_status(situation, ModelDeploymentStatus()).model_dump(by_alias=True, mode="json", exclude_none=True)
+    return {"metadata": {"generation": 3}, "spec": {}, "status": status}
+
+
+WRITTEN: dict[str, tuple[dict[str, Any], str]] = {
+    "starting": (written_by_the_operator(Phase.PENDING), "Progressing"),
+    "healthy": (written_by_the_operator(Phase.HEALTHY, stable="digits-a"), "Healthy"),
+    "canary": (written_by_the_operator(Phase.PROGRESSING, stable="digits-a", canary="digits-b"), "Progressing"),
+    "paused": (written_by_the_operator(Phase.PAUSED, stable="digits-a", canary="digits-b"), "Suspended"),
+    "rolling back": (written_by_the_operator(Phase.ROLLING_BACK, stable="digits-a", canary="digits-b"), "Progressing"),
+    "rolled back": (written_by_the_operator(Phase.ROLLED_BACK, stable="digits-a", stalled=True), "Degraded"),
+    "baking": (written_by_the_operator(Phase.BAKING, stable="digits-b", previous="digits-a"), "Healthy"),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_health_of_what_the_operator_writes(name):
+    resource, status = WRITTEN[name]
+    assert health(resource)["status"] == status
