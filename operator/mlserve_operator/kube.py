@@ -11,11 +11,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.leaderelection.electionconfig import Config as ElectionConfig
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
+from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 from mlserve_core.api import v1alpha1 as api
@@ -77,6 +79,9 @@ CHILD_KINDS: Final = (
 """Kinds the operator makes and watches. Secrets are made too, but read by name only: no right to list them."""
 
 BY_KIND: Final[dict[str, Kind]] = {kind.kind: kind for kind in (MODEL_DEPLOYMENT, POD, SECRET, *CHILD_KINDS)}
+
+
+_NO_ANSWER: Final = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 class ApiError(Exception):
@@ -195,7 +200,7 @@ class Kube:
             answer: Object = json.loads(await response.read())
         except ApiException as error:
             raise _api_error(error) from error
-        except (OSError, TimeoutError) as error:
+        except _NO_ANSWER as error:
             raise ApiError(0, "Unreachable", f"{method.upper()} {path}: {error or type(error).__name__}") from error
         return answer
 
@@ -208,6 +213,30 @@ def _api_error(error: ApiException) -> ApiError:
         return ApiError(int(error.status or 0), "", str(error.reason))
 
 
+class _Lease(LeaseLock):  # type: ignore[misc]
+    """The library's lock, made to work: its `create` fails on an argument of its own, and a lost connection ends it."""
+
+    async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
+        try:
+            return await super().get(name, namespace)  # type: ignore[no-any-return]
+        except _NO_ANSWER as error:
+            return False, ApiException(status=0, reason=str(error) or type(error).__name__)
+
+    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
+        body = client.V1Lease(metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record))
+        try:
+            await self.api_instance.create_namespaced_lease(namespace, body)
+        except (ApiException, *_NO_ANSWER):
+            return False
+        return True
+
+    async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
+        try:
+            return await super().update(name, namespace, updated_record)  # type: ignore[no-any-return]
+        except _NO_ANSWER:
+            return False
+
+
 async def lease_election(
     kube: Kube,
     namespace: str,
@@ -217,6 +246,6 @@ async def lease_election(
     stopped: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     """Stand for leadership once: returns after leadership was won and lost."""
-    lock = LeaseLock(name, namespace, identity, kube.api_client)
+    lock = _Lease(name, namespace, identity, kube.api_client)
     timing = {"lease_duration": 15, "renew_deadline": 10, "retry_period": 2}
     await LeaderElection(ElectionConfig(lock, **timing, onstarted_leading=started, onstopped_leading=stopped)).run()
