@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from mlserve_local.apiserver import authentication, reading, reviews, subresources, writing
+from mlserve_local.apiserver import authentication, metrics_api, reading, reviews, subresources, writing
 from mlserve_local.apiserver.bodies import MAX_BODY, too_large
 from mlserve_local.apiserver.cluster import Cluster
 from mlserve_local.apiserver.discovery import VERSION, Discovery
@@ -57,6 +57,8 @@ class ApiServerApp:
         self.discovery = Discovery(cluster.registry)
         self.openapi = OpenApi(cluster.registry)
         self.kubelet = KubeletProxy(cluster)
+        self.metrics = metrics_api.MetricsApi(cluster)
+        metrics_api.register(cluster.registry)
         self.stopping = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,6 +115,8 @@ class ApiServerApp:
             raise method_not_allowed()
         if target.subresource:
             return await self._subresource(request, resource, target, verb)
+        if resource.group == metrics_api.GROUP and verb in resource.verbs:
+            return await self.metrics.handle(request, resource, target)
         return self._object(request, resource, target, verb)
 
     def _unknown(self, target: Target) -> StatusError | PlainTextError:

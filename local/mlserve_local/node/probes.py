@@ -72,6 +72,12 @@ async def probe(spec: Obj, container: Obj, pod_ip: str, execute: Execute) -> Pro
         if "exec" in spec:
             code, output = await execute(spec["exec"]["command"], timeout)
             return ProbeResult(ok=code == 0, message=output.strip() or f"exit code {code}")
+    except ConnectionRefusedError:
+        where = spec.get("httpGet") or spec.get("tcpSocket") or {}
+        number = port_number(where.get("port", 0), container)
+        return ProbeResult(
+            ok=False, message=f"dial tcp {where.get('host') or pod_ip}:{number}: connect: connection refused"
+        )
     except TimeoutError:
         return ProbeResult(ok=False, message=f"no answer within {timeout:g} s (timeoutSeconds)")
     except (OSError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
@@ -261,4 +260,9 @@ def test_the_node_reports_itself_and_its_usage(cluster, namespace):
     assert node["status"]["allocatable"]["nvidia.com/gpu"] == "2"
     lease = cluster.get("lease", node["metadata"]["name"], "-n", "kube-node-lease")
     assert lease["spec"]["holderIdentity"] == node["metadata"]["name"]
-    assert json.dumps(node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]).isdigit()
+    cluster.apply(pod("p", shell("sleep 1000")), namespace=namespace)
+    top = ["top", "pod", "p", "-n", namespace, "--no-headers"]
+    line = cluster.wait(lambda: cluster.run(*top, check=False).stdout.split(), what="kubectl top of the pod")
+    assert line[0] == "p"
+    assert line[2].endswith("Mi")
+    assert cluster.kubectl("top", "nodes", "--no-headers").split()[0] == node["metadata"]["name"]
