@@ -6,12 +6,14 @@ find it; the port is remembered in the data directory so that it stays the same 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from mlserve_core.wire import ANNOTATION_LOCAL_URL
 from mlserve_local.client import ApiClient
@@ -147,7 +149,9 @@ class ServiceProxy:
         if number is None:
             return
         url = f"http://127.0.0.1:{number}"
-        if annotations_of(service).get(ANNOTATION_LOCAL_URL) != url:
+        present = annotations_of(service).get(ANNOTATION_LOCAL_URL, "")
+        # Another network part may serve the same cluster: one URL that works is enough, and two must not take turns.
+        if present != url and not await _answers(present):
             body = {"metadata": {"annotations": {ANNOTATION_LOCAL_URL: url}}}
             await self._client.patch(SERVICES, namespace_of(service), name_of(service), body)
 
@@ -158,3 +162,16 @@ class ServiceProxy:
     def _save(self) -> None:
         self._ports_file.parent.mkdir(parents=True, exist_ok=True)
         self._ports_file.write_text(json.dumps(self._ports, indent=1, sort_keys=True))
+
+
+async def _answers(url: str) -> bool:
+    """Does somebody listen at the URL?"""
+    parts = urlsplit(url)
+    if not parts.hostname or not parts.port:
+        return False
+    try:
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    except OSError:
+        return False
+    writer.close()
+    return True

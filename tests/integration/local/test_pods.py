@@ -262,7 +262,11 @@ def test_the_node_reports_itself_and_its_usage(cluster, namespace):
     assert lease["spec"]["holderIdentity"] == node["metadata"]["name"]
     cluster.apply(pod("p", shell("sleep 1000")), namespace=namespace)
     top = ["top", "pod", "p", "-n", namespace, "--no-headers"]
-    line = cluster.wait(lambda: cluster.run(*top, check=False).stdout.split(), what="kubectl top of the pod")
+
+    def measured():
+        return cluster.run(*top, check=False).stdout.split()
+
+    line = cluster.wait(measured, what="kubectl top of the pod")
     assert line[0] == "p"
     assert line[2].endswith("Mi")
     assert cluster.kubectl("top", "nodes", "--no-headers").split()[0] == node["metadata"]["name"]
