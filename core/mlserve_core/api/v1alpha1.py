@@ -350,7 +350,10 @@ class Rollout(ApiModel):
     auto_promote: bool = Field(True, description="False: the last step waits for `mlserve rollout promote`.")
     paused: bool = Field(False, description="True: the rollout keeps its weights and goes no further.")
     max_surge_gpus: int | None = Field(
-        None, ge=0, le=10_000, description="GPUs a rollout may use beyond stable's; 0 replaces pods one by one."
+        None,
+        ge=0,
+        le=10_000,
+        description="0: pods with GPUs are replaced one by one, without a surge. Other values have no effect yet.",
     )
 
 
