@@ -12,7 +12,7 @@ class Api(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.module, self.shape = build()
 
-    def decode_request(self, request: Any) -> torch.Tensor:
+    def decode_request(self, request):  # type: ignore[no-untyped-def]  # LitServe makes the endpoint of the annotation
         return torch.tensor(request["inputs"][0]["data"], dtype=torch.float32).reshape(self.shape)
 
     def batch(self, inputs: Any) -> torch.Tensor:
