@@ -65,7 +65,7 @@ test-chart: $(STAMP) ## The chart with the real helm on a local cluster
 	$(BIN)/pytest tests/contract/chart tests/integration/chart
 
 test-e2e: $(STAMP) ## The user's story on a local cluster, or on MLSERVE_E2E_KUBECONFIG's
-	$(BIN)/pytest tests/e2e
+	MLSERVE_E2E_SCOPES="all-namespaces one-namespace" $(BIN)/pytest tests/e2e
 
 test-images: $(STAMP) ## The install steps of both Dockerfiles, torch included
 	MLSERVE_TEST_RUNTIME_IMAGE=1 $(BIN)/pytest tests/contract/images

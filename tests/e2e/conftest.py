@@ -1,7 +1,7 @@
 """One suite for every cluster: a given one (MLSERVE_E2E_KUBECONFIG, mlserve installed), or a local one with the chart.
 
-On the local cluster the chart is installed with the real helm in both scopes, one after the other, and its API server
-enforces the chart's rules on the operator. On a cluster of machines the models of this repository have to be where pods
+On the local cluster the chart is installed with the real helm, in both scopes one after the other if asked to, and its
+API server enforces the chart's rules on the operator. On a cluster of machines the models of this repository have to be where pods
 find them: MLSERVE_E2E_PATCH names a file that is merged into every ModelDeployment (deploy/kind/digits-patch.yaml).
 """
 
@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 GIVEN = os.environ.get("MLSERVE_E2E_KUBECONFIG", "")
 PATCH = os.environ.get("MLSERVE_E2E_PATCH", "")
+SCOPES = os.environ.get("MLSERVE_E2E_SCOPES", "one-namespace").split()
+"""all-namespaces, one-namespace or both: `make test-e2e` runs both."""
 EVERYTHING = (
     "deployments,services,configmaps,pods,poddisruptionbudgets,networkpolicies,secrets,"
     "controllerrevisions,horizontalpodautoscalers"
@@ -113,7 +115,7 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         down(cluster.data_dir)
 
 
-@pytest.fixture(scope="session", params=["given"] if GIVEN else ["all-namespaces", "one-namespace"])
+@pytest.fixture(scope="session", params=["given"] if GIVEN else SCOPES)
 def world(request: pytest.FixtureRequest, kubeconfig: str) -> Iterator[World]:
     """A fresh namespace that an operator with the chart's rights looks after."""
     here = World(kubeconfig, f"e2e-{uuid.uuid4().hex[:8]}")

@@ -25,7 +25,9 @@ def test_a_new_version_takes_over_and_a_broken_one_does_not(world):
     world.eventually(lambda: world.serves("2"), "all requests at version 2")
 
     world.apply(3, uri=NOWHERE, **AT_ONCE)
-    world.until("Stalled=True")
+    world.eventually(
+        lambda: world.get("modeldeployment", "digits")["status"].get("rejected"), "the broken version to be rejected"
+    )
     assert world.serves("2")
     assert "7" in str(world.predict(7))
 
