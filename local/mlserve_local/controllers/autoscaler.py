@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from mlserve_local.apiserver import quantity
 from mlserve_local.apiserver.selectors import parse_label_selector
@@ -38,7 +39,13 @@ from mlserve_local.objects import (
 )
 
 log = logging.getLogger(__name__)
-PERIOD_SECONDS = 15.0
+PERIOD_SECONDS: Final = 15.0
+_REMEMBERED_CHANGES: Final = 100
+_LIMITED: Final = {
+    "TooFewReplicas": "the desired replica count is less than the minimum replica count",
+    "TooManyReplicas": "the desired replica count is more than the maximum replica count",
+}
+_WITHIN: Final = "the desired count is within the acceptable range"
 
 
 class MetricsError(Exception):
@@ -155,20 +162,12 @@ class AutoscalerController:
         history = self._histories[uid_of(autoscaler)]
         wanted, limit = clamp(autoscaler, stabilised(autoscaler, history, current, wanted, now))
         wanted = rate_limited(autoscaler, history, current, wanted, now)
-        limited = limit != "DesiredWithinRange"
-        explanation = {
-            "TooFewReplicas": "the desired replica count is less than the minimum replica count",
-            "TooManyReplicas": "the desired replica count is more than the maximum replica count",
-        }.get(limit, "the desired count is within the acceptable range")
-        conditions["ScalingLimited"] = ("True" if limited else "False", limit, explanation)
+        conditions["ScalingLimited"] = (str(limit in _LIMITED), limit, _LIMITED.get(limit, _WITHIN))
         if wanted != current:
             await self._resize(autoscaler, target, wanted)
-            history.changes.append((now, wanted - current))
-            conditions["AbleToScale"] = (
-                "True",
-                "SucceededRescale",
-                f"the HPA controller was able to update the target scale to {wanted}",
-            )
+            history.changes = [*history.changes[-_REMEMBERED_CHANGES:], (now, wanted - current)]
+            message = f"the HPA controller was able to update the target scale to {wanted}"
+            conditions["AbleToScale"] = ("True", "SucceededRescale", message)
         await self._write(autoscaler, current, wanted, metrics, conditions, now)
 
     async def _resize(self, autoscaler: Obj, target: _Target, wanted: int) -> None:
