@@ -1,8 +1,9 @@
 """One suite for every cluster: a given one (MLSERVE_E2E_KUBECONFIG, mlserve installed), or a local one with the chart.
 
 On the local cluster the chart is installed with the real helm, in both scopes one after the other if asked to, and its
-API server enforces the chart's rules on the operator. On a cluster of machines the models of this repository have to be where pods
-find them: MLSERVE_E2E_PATCH names a file that is merged into every ModelDeployment (deploy/kind/digits-patch.yaml).
+API server enforces the chart's rules on the operator. On a cluster of machines the models of this repository have to be
+where pods find them: MLSERVE_E2E_PATCH names a file that is merged into every ModelDeployment
+(deploy/kind/digits-patch.yaml).
 """
 
 from __future__ import annotations
