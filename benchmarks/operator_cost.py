@@ -53,13 +53,18 @@ class CountingProxy:
     target: str
     session: aiohttp.ClientSession
     counts: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
+    writes: list[str] = dataclasses.field(default_factory=list)
+    """What was written, for whoever has to find out why."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One request; a watch is streamed as it comes."""
-        self.counts[_verb(request), _resource(request.path)] += 1
+        kind, body = (_verb(request), _resource(request.path)), await request.read()
+        self.counts[kind] += 1
+        if _is_write(kind):
+            self.writes.append(f"{request.method} {request.path} {body.decode()}")
         headers = {key: value for key, value in request.headers.items() if key.lower() != "host"}
         async with self.session.request(
-            request.method, self.target + request.raw_path, headers=headers, data=await request.read()
+            request.method, self.target + request.raw_path, headers=headers, data=body
         ) as answer:
             skipped = {"transfer-encoding", "content-encoding", "content-length"}
             kept = {key: value for key, value in answer.headers.items() if key.lower() not in skipped}
@@ -188,16 +193,18 @@ class Quiet:
     seconds: float
     cpu_percent: float
     requests: Counter[tuple[str, str]]
+    writes: tuple[str, ...]
 
 
 async def watch_idle(operator: psutil.Process, proxy: CountingProxy, seconds: float) -> Quiet:
     """Count for a while."""
     before, began = operator.cpu_times(), time.perf_counter()
     proxy.counts.clear()
+    proxy.writes.clear()
     await asyncio.sleep(seconds)
     after, passed = operator.cpu_times(), time.perf_counter() - began
     used = after.user + after.system - before.user - before.system
-    return Quiet(passed, 100 * used / passed, Counter(proxy.counts))
+    return Quiet(passed, 100 * used / passed, Counter(proxy.counts), tuple(proxy.writes))
 
 
 async def _until_quiet(proxy: CountingProxy) -> None:
@@ -313,6 +320,8 @@ def main() -> int:
         _row(table, "CPU beside the scrape", f"{cpu:.2f} % of a core", "1 %", cpu < 1)
         reached &= cpu < 1
     console.print(table)
+    for write in (*scraped.writes, *silent.writes):
+        console.print(f"written at rest: {write[:2000]}", markup=False, highlight=False)
     return 0 if reached else 1
 
 

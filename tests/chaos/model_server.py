@@ -3,7 +3,7 @@
 What is under test is the operator; hundreds of rollouts with real models would only measure torch. The counts follow
 `<scripts>/<namespace>.<model>.json` (`{"started": seconds, "rate": per second, "total": requests}`), the same for
 every pod of a model, so that all arms see the same requests at the same time. A version whose name begins with `bad`
-fails every second request. Standard library only: it starts in a few hundredths of a second.
+says that it failed every second request. Standard library only: it starts in a few hundredths of a second.
 
     model_server.py SCRIPTS serve
 """
@@ -37,26 +37,29 @@ def snapshot(scripts: Path) -> dict[str, object]:
         "podUid": environment["MLSERVE_POD_UID"],
         "bootId": str(os.getpid()),
         "ready": True,
-        "live": {"requests": count, "rows": count, "serverErrors": bad},
+        "live": {"requests": count, "rows": count, "serverErrors": bad, "latency": [0] * 20 + [count]},
     }
 
 
 async def answer(scripts: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer GET requests until the client hangs up."""
+    """Answer requests until the client hangs up; predictions with an empty object."""
     try:
         while line := await reader.readline():
             path = line.split()[1].decode()
-            while await reader.readline() not in (b"\r\n", b""):
-                pass
+            length = 0
+            while (header := await reader.readline()) not in (b"\r\n", b""):
+                name, _, value = header.partition(b":")
+                length = int(value) if name.lower() == b"content-length" else length
+            await reader.readexactly(length)
             status, body = "200 OK", b"{}"
             if path == "/telemetry":
                 body = json.dumps(snapshot(scripts)).encode()
-            elif path not in ("/livez", "/readyz"):
+            elif path == "/profile":
                 status = "404 Not Found"
             head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
             await writer.drain()
-    except (ConnectionError, IndexError):
+    except (ConnectionError, IndexError, asyncio.IncompleteReadError):
         pass
     finally:
         writer.close()

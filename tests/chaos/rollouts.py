@@ -20,7 +20,7 @@ Object = dict[str, Any]
 
 TOTAL = 3000
 """Requests each arm sees."""
-RATE = 400.0
+RATE = 600.0
 GROUP = "/apis/mlserve.io/v1alpha1"
 ROLLOUT: Object = {
     "steps": [{"weight": 50, "holdSeconds": 1}],

@@ -24,6 +24,8 @@ from mlserve_local.up import Cluster, UpOptions, down, up
 BIN = Path(sys.executable).parent
 WEB_SERVER = "web=python3 -m http.server"
 SHELL = "shell=/bin/sh"
+MODEL_SERVER = f"model-server={sys.executable} -I -S {Path(__file__).parents[1] / 'chaos' / 'model_server.py'} /none"
+"""Answers everything with 200 and costs next to nothing, for tests of what lies in front of it."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _start(directory: Path, *, operator: bool, crds: Path | None = None) -> Iter
         data_dir=directory,
         operator=operator,
         crds=crds,
-        images=(WEB_SERVER, SHELL),
+        images=(WEB_SERVER, SHELL, MODEL_SERVER),
         fake_gpus=2,
         backoff_seconds=0.5,
         autoscaler_seconds=2.0,
@@ -119,7 +121,7 @@ def _start(directory: Path, *, operator: bool, crds: Path | None = None) -> Iter
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """API server, controllers, node (2 fake GPUs; images `web` and `shell`) and network."""
+    """API server, controllers, node (2 fake GPUs; images `web`, `shell` and `model-server`) and network."""
     yield from _start(tmp_path_factory.mktemp("cluster"), operator=False)
 
 

@@ -1,0 +1,162 @@
+"""What users feel of a rollout: the right share, the same version every time, and no dropped request, whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import json
+import os
+import signal
+import time
+from typing import Any
+
+import aiohttp
+import httpx
+import psutil
+
+from .conftest import REVISION, Object, Place, Stream, model
+
+HELD = {"steps": [{"weight": 10, "holdSeconds": 3600}]}
+INTERVAL_SECONDS = 2
+QUICK = {
+    "steps": [{"weight": 20, "holdSeconds": 2}, {"weight": 50, "holdSeconds": 2}],
+    "analysis": {"intervalSeconds": INTERVAL_SECONDS, "minRequests": 100},
+    "bakeSeconds": 3,
+}
+ROUTER = "app.kubernetes.io/component=router"
+
+
+async def ask(url: str, headers: list[dict[str, str]], connections: int = 16) -> list[str]:
+    """Who answers each request; requests go side by side on a few connections."""
+    revisions = [""] * len(headers)
+    numbers = iter(range(len(headers)))
+
+    async def worker(session: aiohttp.ClientSession) -> None:
+        for i in numbers:
+            async with session.post(f"{url}/predict", data=b"{}", headers=headers[i]) as answer:
+                assert answer.status == 200, await answer.text()
+                revisions[i] = answer.headers[REVISION]
+
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        for _ in range(connections):
+            group.create_task(worker(session))
+    return revisions
+
+
+async def test_weights_are_exact_and_users_stay_with_their_version(place: Place) -> None:
+    names = {"share": {}, "sticky": {"stickyHeader": "x-user"}}
+    runtime = {"image": "model-server:1", "resources": {"requests": {"cpu": "20m", "memory": "16Mi"}}}
+
+    def version(name: str, number: str) -> Object:
+        return model(name, number, runtime=runtime, rollout=HELD, traffic=names[name])
+
+    place.apply(*(version(name, "1") for name in names))
+    for name in names:
+        place.until_ready(name)
+    place.apply(*(version(name, "2") for name in names))
+    canaries = {}
+    for name in names:
+        status = place.until_status(name, "10 %", lambda status: (status.get("canary") or {}).get("stepStartedAt"))
+        assert status["canary"]["weight"] == 10
+        canaries[name] = status["canary"]["revision"]
+
+    revisions = await ask(place.url("share"), [{}] * 20_000)
+    share = 100 * revisions.count(canaries["share"]) / len(revisions)
+    assert abs(share - 10) <= 1, f"the canary got {share:.2f} % of 20,000 requests"
+
+    users = [f"user-{i % 400}" for i in range(2000)]
+    revisions = await ask(place.url("sticky"), [{"x-user": user} for user in users])
+    seen = collections.defaultdict(set)
+    for user, revision in zip(users, revisions, strict=True):
+        seen[user].add(revision)
+    assert [user for user, found in seen.items() if len(found) > 1] == [], "users who saw both versions"
+    on_canary = sum(found == {canaries["sticky"]} for found in seen.values())
+    assert 10 <= on_canary <= 80, f"{on_canary} of 400 users are on the canary at 10 %"
+
+
+def test_no_request_is_dropped_whatever_happens(place: Place) -> None:
+    place.apply(model("digits", "1", replicas=2, rollout=QUICK))
+    first = place.until_ready("digits")["stable"]["revision"]
+    with Stream(place.url("digits")) as stream:
+        stream.more(200)
+        _scale_up_and_down(place)
+        second = _promote_while_everything_dies(place, stream)
+        assert stream.problems == []
+        assert stream.revisions() == {first, second}
+        stream.dark = True  # from now on, what the third version cannot answer
+        stream.more(200)
+        took, broken = _roll_back(place, stream)
+        place.until_status("digits", "rolled back", lambda status: status["phase"] == "RolledBack")
+        stream.more(200)
+    assert 200 not in stream.of(broken), "it was broken altogether"
+    assert {revision for revision, _ in stream.problems} == {broken}, "nobody else failed"
+    limit = 2 * INTERVAL_SECONDS + 3
+    assert took <= limit, f"{took:.1f} s from the first bad answer to a confirmed weight of 0; limit {limit} s"
+
+
+def _scale_up_and_down(place: Place) -> None:
+    for replicas in (3, 2):
+        place.kubectl("scale", "mdep", "digits", "--replicas", str(replicas))
+        place.until_status("digits", f"{replicas} pods", lambda status: status["replicas"] == replicas)  # noqa: B023
+        place.until_ready("digits")
+
+
+def _promote_while_everything_dies(place: Place, stream: Stream) -> str:
+    """A rollout of version 2 with one misfortune at each of its weights; returns its revision."""
+    place.apply(model("digits", "2", replicas=2, rollout=QUICK))
+
+    def at(weight: int) -> Object:
+        def probe(status: Object) -> bool:
+            return bool((status.get("canary") or {}).get("weight") == weight)
+
+        return place.until_status("digits", f"{weight} %", probe)
+
+    status = at(20)
+    second: str = status["canary"]["revision"]
+    kill_runtime(place, status["stable"]["revision"])
+    kill_operator(place)
+    at(50)
+    router = place.pods(ROUTER)[0]["metadata"]["name"]
+    place.kubectl("delete", "pod", router, "--wait=false")
+    place.until_status("digits", "promoted", lambda status: status["stable"]["revision"] == second, seconds=90)
+    place.until_status("digits", "baked", lambda status: status["phase"] == "Healthy")
+    stream.more(200)
+    return second
+
+
+def kill_runtime(place: Place, revision: str) -> None:
+    """kill -9 of one of the model servers of a revision."""
+    uid = place.pods(f"mlserve.io/revision={revision}")[0]["metadata"]["uid"]
+    for process in psutil.process_iter(["cmdline"]):
+        if "serve" in (process.info["cmdline"] or ()) and process.environ().get("MLSERVE_POD_UID") == uid:
+            process.kill()
+            return
+    raise AssertionError(f"no process of pod {uid}")
+
+
+def kill_operator(place: Place) -> None:
+    """kill -9; the supervisor starts another."""
+    state = json.loads((place.cluster.cluster.data_dir / "state.json").read_text())
+    os.kill(next(part["pid"] for part in state["parts"] if part["name"] == "operator"), signal.SIGKILL)
+
+
+def _roll_back(place: Place, stream: Stream) -> tuple[float, str]:
+    """Apply a version that fails on everything sent. Returns seconds to weight 0 at every router, and its revision."""
+    place.apply(model("digits", "4", replicas=2, rollout=QUICK))
+    addresses = [pod["status"]["podIP"] for pod in place.pods(ROUTER)]
+    assert len(addresses) == 2
+    deadline = time.monotonic() + 90
+    while stream.first_problem is None:
+        assert time.monotonic() < deadline, "the broken version never got a request"
+        time.sleep(0.02)
+    broken = stream.problems[0][0]
+    while any(_weight(address, broken) for address in addresses):
+        assert time.monotonic() < deadline, "the broken version kept its weight"
+        time.sleep(0.02)
+    return time.monotonic() - stream.first_problem, broken
+
+
+def _weight(address: str, revision: str) -> Any:
+    """What a router says it gives to a revision."""
+    routes = httpx.get(f"http://{address}:9090/config-hash", timeout=5).json()["routes"]
+    return routes["digits"]["weights"].get(revision, 0)
