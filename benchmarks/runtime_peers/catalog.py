@@ -80,7 +80,6 @@ def _module(name: str) -> torch.nn.Module:
 def _artifact(directory: Path, name: str, module: torch.nn.Module, shape: tuple[int, ...]) -> Path:
     """The same weights as an mlserve artifact, with a reference profile so that telemetry has all its work to do."""
 
-
     directory.mkdir()
     save_file(module.state_dict(), directory / "model.safetensors")
     architecture = (
