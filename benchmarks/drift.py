@@ -5,7 +5,7 @@
 
 Streams are seeded. Rows go through the counters of the runtime, are spread over pods, merged, and judged by the
 operator's windows; the peers see the same windows. River and Evidently take part when `.tools/drift-peers` has them:
-    python -m venv .tools/drift-peers && .tools/drift-peers/bin/pip install river evidently
+    python -m venv .tools/drift-peers && .tools/drift-peers/bin/pip install river evidently "pandas<3"
 """
 
 from __future__ import annotations

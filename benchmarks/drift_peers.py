@@ -35,7 +35,7 @@ def river(reference: np.ndarray, clean: np.ndarray, moved: np.ndarray) -> None:
             return fired
 
         alarm(reference[:1000])
-        measure(f"river {detector.__name__}", alarm, clean[:40], moved)
+        measure(f"river {detector.__name__}", alarm, clean[:10], moved)
 
 
 def evidently(reference: np.ndarray, clean: np.ndarray, moved: np.ndarray) -> None:
@@ -53,7 +53,7 @@ def evidently(reference: np.ndarray, clean: np.ndarray, moved: np.ndarray) -> No
             result = report.run(pd.DataFrame(window, columns=columns), known).dict()
             return result["metrics"][0]["value"]["count"] > 0
 
-        measure(f"evidently {method}", alarm, clean[:60], moved)
+        measure(f"evidently {method}", alarm, clean[:40], moved)
 
 
 def main() -> None:
