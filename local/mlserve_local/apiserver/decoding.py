@@ -132,12 +132,17 @@ _GO_JSON: Final = {str: "string", bool: "bool", int: "number", float: "number", 
 _GO_TYPE: Final = {"string": "string", "boolean": "bool", "number": "float64", "array": "[]", "object": "map"}
 
 
+def json_kind(value: Any) -> str:
+    """What Go's decoder calls a JSON value."""
+    return _GO_JSON.get(type(value), "value")
+
+
 def _refuse(value: Any, schema: Schema, owner: str, path: str) -> DecodeError:
     go_type = schema.format if schema.type == "integer" else _GO_TYPE.get(schema.type, schema.type)
     if schema.type == "object" and schema.name:
         go_type = schema.name.rpartition(".")[2]
     place = ".".join(part.partition("[")[0] for part in path.split("."))
-    got = _GO_JSON.get(type(value), "value")
+    got = json_kind(value)
     return DecodeError(f"json: cannot unmarshal {got} into Go struct field {owner}.{place} of type {go_type or 'int'}")
 
 

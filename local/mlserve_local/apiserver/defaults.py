@@ -68,8 +68,10 @@ def replica_set(obj: Obj) -> None:
 def replication_controller(obj: Obj) -> None:
     replica_set(obj)
     labels = obj["spec"]["template"]["metadata"].get("labels")
-    if labels and not obj["spec"].get("selector"):
-        obj["spec"]["selector"] = dict(labels)
+    if labels:
+        obj["spec"]["selector"] = obj["spec"].get("selector") or dict(labels)
+        metadata = obj.setdefault("metadata", {})
+        metadata["labels"] = metadata.get("labels") or dict(labels)
 
 
 def stateful_set(obj: Obj) -> None:
@@ -279,8 +281,23 @@ def volume(obj: Obj) -> None:
             ("spec.volumeMode", "Filesystem"),
             ("spec.persistentVolumeReclaimPolicy", "Retain"),
             ("status.phase", "Pending"),
+            ("spec.hostPath?.type", ""),
         ),
     )
+
+
+def limit_range(obj: Obj) -> None:
+    """What a container gets: the maximum where no default is named, and requests as high as the default."""
+    for limit in obj.setdefault("spec", {}).get("limits") or ():
+        if limit.get("type") != "Container":
+            continue
+        default = {**limit.get("max", {}), **limit.get("default", {})}
+        request = {**default, **limit.get("min", {}), **limit.get("defaultRequest", {})}
+        limit |= {k: v for k, v in (("default", default), ("defaultRequest", request)) if v}
+
+
+def lease(obj: Obj) -> None:
+    obj.setdefault("spec", {})
 
 
 def storage_class(obj: Obj) -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_local.apiserver import times
 from mlserve_local.apiserver.crd import CLEANUP_FINALIZER
-from mlserve_local.apiserver.errors import FieldError, Obj, conflict, invalid_options, invalid_value, not_supported
+from mlserve_local.apiserver.decoding import json_kind
+from mlserve_local.apiserver.errors import (
+    FieldError,
+    Obj,
+    bad_request,
+    conflict,
+    invalid_options,
+    invalid_value,
+    not_supported,
+)
 from mlserve_local.apiserver.registry import Resource
 from mlserve_local.apiserver.storage import Stored
 
@@ -50,7 +60,15 @@ class DeleteOptions:
             policy = "Orphan" if orphan else "Background"
         grace: Any = body.get("gracePeriodSeconds")
         if grace is None and query.get("gracePeriodSeconds"):
-            grace = int(query["gracePeriodSeconds"][0])
+            grace = query["gracePeriodSeconds"][0]
+            if not re.fullmatch(r"[+-]?\d+", grace):
+                raise bad_request(f'strconv.ParseInt: parsing "{grace}": invalid syntax')
+            grace = int(grace)
+        if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int)):
+            raise bad_request(
+                'DeleteOptions in version "v1" cannot be handled as a DeleteOptions: json: cannot unmarshal '
+                f"{json_kind(grace)} into Go struct field DeleteOptions.gracePeriodSeconds of type int64"
+            )
         return cls(grace, policy, bool(dry_run), body.get("preconditions") or {})
 
 

@@ -55,7 +55,7 @@ def selector(resource: Resource, text: str) -> FieldSelector:
         return FieldSelector()
     getters: dict[str, FieldGetter] = {"metadata.name": path_getter("metadata.name")}
     own = SELECTABLE.get(f"{resource.api_version}/{resource.plural}")
-    if resource.namespaced or resource.custom is None:
+    if resource.namespaced or (resource.custom is None and own is None):
         getters["metadata.namespace"] = path_getter("metadata.namespace")
     for field, (path, absent) in (own or {}).items():
         getters[field] = path_getter(path, absent)

@@ -7,7 +7,7 @@ tables name the exceptions among the kinds this server knows.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 # Plain numbers and booleans: an explicit zero or false is the same as leaving the field out.
 ZERO_VANISHES: Final = frozenset(
@@ -44,3 +44,14 @@ ZERO_VANISHES: Final = frozenset(
 
 # Text behind a pointer: the empty string is a value of its own.
 POINTER_STRINGS: Final = frozenset({"storageClassName", "ingressClassName", "holderIdentity"})
+
+
+def go_text(value: Any) -> str:
+    """A value the way Go's %v prints it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "[" + " ".join(go_text(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{k}:{go_text(v)}" for k, v in sorted(value.items())) + "]"
+    return "<nil>" if value is None else str(value)

@@ -117,7 +117,16 @@ def _apply(holder: Any, operation: dict[str, Any]) -> None:
                 found = _get(holder, path)
             except KeyError:
                 found = None
-            if found != operation.get("value"):
+            if not _same(found, operation.get("value")):
                 raise ValueError(path)
         case other:
             raise ValueError(other)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equality of JSON, where ``true`` is not ``1``."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(v, b[k]) for k, v in a.items())
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return isinstance(a, bool) is isinstance(b, bool) and bool(a == b)

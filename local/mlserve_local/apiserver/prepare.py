@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from mlserve_local.apiserver import defaults
+from mlserve_local.apiserver import defaults, times
 from mlserve_local.apiserver.errors import Obj
 
 
@@ -57,6 +57,14 @@ def job(obj: Obj) -> None:
 
 def service(obj: Obj) -> None:
     obj["status"] = {"loadBalancer": {}}
+
+
+def volume(obj: Obj) -> None:
+    obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": times.now()}
+
+
+def volume_claim(obj: Obj) -> None:
+    obj["status"] = {"phase": "Pending"}
 
 
 def namespace(obj: Obj) -> None:

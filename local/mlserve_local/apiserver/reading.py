@@ -86,13 +86,19 @@ def _list_options(request: Request, *, watch: bool) -> None:
 
 def _watch_errors(request: Request) -> list[FieldError]:
     field, match = "resourceVersionMatch", request.param("resourceVersionMatch")
-    if "sendInitialEvents" not in request.query:
+    found: list[FieldError] = []
+    if "sendInitialEvents" in request.query:
+        if match != "NotOlderThan":
+            text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            found.append(forbidden_field(field, text))
+    elif match:
         text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-        return [forbidden_field(field, text)] if match else []
-    if match == "NotOlderThan":
-        return []
-    found = [forbidden_field(field, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")]
-    return found + ([not_supported(field, match, ["NotOlderThan"])] if match else [])
+        found.append(forbidden_field(field, text))
+    if match and match != "NotOlderThan":
+        found.append(not_supported(field, match, ["NotOlderThan"]))
+    if match and request.param("continue"):
+        found.append(forbidden_field(field, "resourceVersionMatch is forbidden when continue is provided"))
+    return found
 
 
 def _list_errors(request: Request) -> list[FieldError]:

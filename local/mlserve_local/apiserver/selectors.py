@@ -6,19 +6,12 @@ event, so ``matches`` stays a plain loop over tuples.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlserve_local.apiserver import label_syntax
 from mlserve_local.apiserver.errors import bad_request
-
-_SET = re.compile(r"^([^\s!=<>,()]+)\s+(in|notin)\s+\(([^()]*)\)$")
-_COMPARE = re.compile(r"^([^\s!=<>,()]+)\s*(==|!=|=|<|>)\s*([^\s!=<>,()]*)$")
-_EXISTS = re.compile(r"^(!?)\s*([^\s!=<>,()]+)$")
-LABEL_KEY = re.compile(
-    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,44 +53,9 @@ class LabelSelector:
         return all(r.matches(present) for r in self.requirements)
 
 
-def _split_terms(text: str) -> list[str]:
-    """Split at commas that are not inside the parentheses of a set."""
-    terms, depth, start = [], 0, 0
-    for index, char in enumerate(text):
-        depth += (char == "(") - (char == ")")
-        if char == "," and depth == 0:
-            terms.append(text[start:index])
-            start = index + 1
-    return [t.strip() for t in [*terms, text[start:]]]
-
-
-def _requirement(term: str) -> Requirement:
-    if match := _SET.match(term):
-        key, operator, values = match.groups()
-        return Requirement(key, operator, frozenset(v.strip() for v in values.split(",")))
-    if match := _COMPARE.match(term):
-        key, operator, value = match.groups()
-        kind = {"=": "in", "==": "in", "!=": "notin"}.get(operator, operator)
-        return Requirement(key, kind, frozenset([value]))
-    if match := _EXISTS.match(term):
-        return Requirement(match[2], "!" if match[1] else "exists", frozenset())
-    raise bad_request(f'unable to parse requirement: couldn\'t parse the selector string "{term}"')
-
-
 def parse_label_selector(text: str) -> LabelSelector:
     """Parse ``a=b,c in (x,y),!d``; a malformed term is a 400."""
-    if not text.strip():
-        return LabelSelector()
-    requirements = tuple(_requirement(term) for term in _split_terms(text))
-    for requirement in requirements:
-        if not LABEL_KEY.match(requirement.key):
-            raise bad_request(
-                f'unable to parse requirement: key: Invalid value: "{requirement.key}": name part must consist '
-                "of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-                "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-                "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-            )
-    return LabelSelector(requirements)
+    return LabelSelector(tuple(Requirement(*term) for term in label_syntax.parse(text)))
 
 
 def from_label_selector(selector: Mapping[str, Any] | None) -> LabelSelector:

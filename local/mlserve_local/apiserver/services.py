@@ -63,8 +63,7 @@ def admit(cluster: Cluster, obj: Obj, old: Obj | None, user: User) -> None:
             if key in before and not spec.get(key):
                 spec[key] = before[key]
     _address(cluster.addresses, obj)
-    spec.setdefault("ipFamilies", ["IPv4"])
-    spec.setdefault("ipFamilyPolicy", "SingleStack")
+    _families(obj)
     if spec["type"] in ("NodePort", "LoadBalancer") and spec.get("allocateLoadBalancerNodePorts", True):
         _node_ports(cluster.addresses, spec, before)
     elif before.get("type") in ("NodePort", "LoadBalancer"):
@@ -72,6 +71,29 @@ def admit(cluster: Cluster, obj: Obj, old: Obj | None, user: User) -> None:
         for port in spec.get("ports") or ():
             if port.get("nodePort") in same:
                 port.pop("nodePort", None)
+
+
+def _families(obj: Obj) -> None:
+    """The network has IPv4 only; a headless Service without selector may point anywhere and gets both families."""
+    spec = obj["spec"]
+    anywhere = spec["clusterIP"] == "None" and not spec.get("selector")
+    policy = spec.setdefault("ipFamilyPolicy", "RequireDualStack" if anywhere else "SingleStack")
+    families = spec.setdefault("ipFamilies", ["IPv4"])
+    if anywhere:
+        if policy != "SingleStack" and len(families) == 1:
+            families.append("IPv6" if families[0] == "IPv4" else "IPv4")
+        return
+    found: list[FieldError] = []
+    if policy == "RequireDualStack":
+        text = "this cluster is not configured for dual-stack services"
+        found.append(invalid_value("spec.ipFamilyPolicy", policy, text))
+    found += [
+        invalid_value(f"spec.ipFamilies[{index}]", family, "not configured on this cluster")
+        for index, family in enumerate(families)
+        if family == "IPv6"
+    ]
+    if found:
+        raise invalid("Service", "", obj["metadata"].get("name", ""), found)
 
 
 def _address(pool: AddressPool, obj: Obj) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mlserve_local.apiserver.errors import Obj, bad_request
+from mlserve_local.apiserver.errors import Obj, internal
+from mlserve_local.apiserver.go_types import go_text
 from mlserve_local.apiserver.schema import Schema
 
 _DELETE_FROM: Final = "$deleteFromPrimitiveList/"
@@ -25,7 +26,7 @@ def strategic_merge(target: Obj, patch: Obj, schema: Schema | None) -> Obj:
     if directive == "delete":
         return {}
     if directive not in (None, "merge"):
-        raise bad_request(f"Unknown patch type: {directive}")
+        raise internal(f"unknown patch type: {directive} in map: {go_text(patch)}")
     merged = dict(target)
     retained = patch.get("$retainKeys")
     if isinstance(retained, list):
@@ -48,6 +49,22 @@ def strategic_merge(target: Obj, patch: Obj, schema: Schema | None) -> Obj:
     return merged
 
 
+def _check_order(patch: list[Any], order: Any, key: str) -> None:
+    """``$setElementOrder`` must name everything that the patch brings, in the same order."""
+    if not isinstance(order, list):
+        return
+
+    def identity(value: Any) -> Any:
+        return value.get(key) if key and isinstance(value, dict) else value
+
+    wished = iter([identity(v) for v in order])
+    kept = [v for v in patch if not (isinstance(v, dict) and v.get("$patch") == "delete")]
+    if not all(identity(v) in wished for v in kept):
+        raise internal(
+            f"The order in patch list:\n{go_text(kept)}\n doesn't match $setElementOrder list:\n{go_text(order)}\n"
+        )
+
+
 def _delete_from_primitive_lists(merged: Obj, patch: Obj) -> None:
     for key, doomed in patch.items():
         name = key.removeprefix(_DELETE_FROM)
@@ -63,6 +80,7 @@ def _merge_value(current: Any, value: Any, schema: Schema | None, order: Any) ->
         if not merges or schema is None:
             return _clean([v for v in value if not (isinstance(v, dict) and "$patch" in v)])
         present = current if isinstance(current, list) else []
+        _check_order(value, order, schema.patch_merge_key)
         if schema.patch_merge_key:
             return _merge_list(present, value, schema, order)
         merged = list(dict.fromkeys([*present, *value]))
@@ -80,10 +98,10 @@ def _merge_list(present: list[Any], patch: list[Any], schema: Schema, order: Any
     touched: list[Any] = []
     for element in patch:
         if not isinstance(element, dict):
-            raise bad_request(f"map: expected an object with merge key {key}, got {element!r}")
+            raise internal(f"expected a map with the merge key {key}, got {go_text(element)}")
         identity = element.get(key)
         if identity is None:
-            raise bad_request(f"map: {element} does not contain declared merge key: {key}")
+            raise internal(f"map: {go_text(element)} does not contain declared merge key: {key}")
         if element.get("$patch") == "delete":
             merged.pop(identity, None)
             continue

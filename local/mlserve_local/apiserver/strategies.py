@@ -35,7 +35,7 @@ STRATEGIES: Final[dict[str, Strategy]] = {
         create_on_update=True,
         skeleton={"involvedObject": {}, "source": {}},
     ),
-    "/limitranges": Strategy(create_on_update=True),
+    "/limitranges": Strategy(default=defaults.limit_range, create_on_update=True),
     "/namespaces": Strategy(
         default=defaults.namespace, prepare_create=prepare.namespace, prepare_update=prepare.namespace_update
     ),
@@ -45,8 +45,10 @@ STRATEGIES: Final[dict[str, Strategy]] = {
         validate=kind_rules.node,
         skeleton={"status": {"daemonEndpoints": {"kubeletEndpoint": {}}, "nodeInfo": {}}},
     ),
-    "/persistentvolumeclaims": Strategy(default=defaults.volume_claim, skeleton={"spec": {"resources": {}}}),
-    "/persistentvolumes": Strategy(default=defaults.volume),
+    "/persistentvolumeclaims": Strategy(
+        default=defaults.volume_claim, prepare_create=prepare.volume_claim, skeleton={"spec": {"resources": {}}}
+    ),
+    "/persistentvolumes": Strategy(default=defaults.volume, prepare_create=prepare.volume),
     "/pods": Strategy(
         default=pod_defaults.pod,
         admit=admission.pod,
@@ -144,7 +146,7 @@ STRATEGIES: Final[dict[str, Strategy]] = {
         create_on_update=True,
         skeleton={"roleRef": {}},
     ),
-    "coordination.k8s.io/leases": Strategy(validate=kind_rules.lease, create_on_update=True),
+    "coordination.k8s.io/leases": Strategy(default=defaults.lease, validate=kind_rules.lease, create_on_update=True),
     "discovery.k8s.io/endpointslices": Strategy(default=defaults.endpoint_slice, validate=kind_rules.endpoint_slice),
     "scheduling.k8s.io/priorityclasses": Strategy(default=defaults.priority_class),
     "storage.k8s.io/storageclasses": Strategy(default=defaults.storage_class),

@@ -18,6 +18,7 @@ from uuid import UUID
 from mlserve_local.apiserver import times
 from mlserve_local.apiserver.errors import FieldError, Obj, invalid_value, not_supported, required
 from mlserve_local.apiserver.fieldsets import element_name
+from mlserve_local.apiserver.go_types import go_text
 from mlserve_local.apiserver.schema import MISSING, Schema
 
 _BLOCKING: Final = frozenset({"NotSupported", "Required", "TooLong", "TooMany", "TypeInvalid"})
@@ -351,14 +352,3 @@ def scale_errors(obj: Obj, paths: Iterator[str] | list[str]) -> list[FieldError]
 def _go_type(value: Any) -> str:
     names = {str: "string", float: "float64", bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
     return names.get(type(value), "int64")
-
-
-def go_text(value: Any) -> str:
-    """A value the way Go's %v prints it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "[" + " ".join(go_text(v) for v in value) + "]"
-    if isinstance(value, dict):
-        return "map[" + " ".join(f"{k}:{go_text(v)}" for k, v in sorted(value.items())) + "]"
-    return "<nil>" if value is None else str(value)
