@@ -25,6 +25,7 @@ from mlserve_operator.comparison import merge_patch
 from mlserve_operator.execute import NotOwnedError
 from mlserve_operator.kube import ApiError
 from mlserve_operator.observe import Observed, observe
+from mlserve_operator.patience import Patience
 from mlserve_operator.resources.children import Wanted, build_children
 from mlserve_operator.resources.metadata import is_owned_by
 from mlserve_operator.resources.pod import build_pod_template, comparison_name, digest_name, feedback_name
@@ -96,6 +97,7 @@ class Reconciler:
     now: Callable[[], float]
     _obstacles: dict[Key, tuple[str, str]] = field(default_factory=dict)
     _unknown: dict[Key, str] = field(default_factory=dict)
+    _patience: Patience = field(default_factory=Patience)
     _ports: dict[str, dict[str, int]] = field(default_factory=dict)
 
     async def reconcile(self, key: Key) -> None:
@@ -125,6 +127,7 @@ class Reconciler:
         if owner is None or "deletionTimestamp" in owner["metadata"]:
             self.queue.forget(key)
             self._unknown.pop(key, None)
+            self._patience.forget(key)
             self._ports.get(key.namespace, {}).pop(key.name, None)
             self.drift.forget(key, key.namespace, key.name)
             metrics.forget(key.namespace, key.name)
@@ -145,14 +148,14 @@ class Reconciler:
         except NotOwnedError as error:  # what a decision is remembered in: nothing may be acted upon without
             obstacle = (Reason.OBJECT_CONFLICT, str(error))
         await self._report(observed, decision, obstacle, drift_events)
-        pauses = (decision.requeue_after, self._unconfirmed(observed, decision), self.drift.pause(observed.spec))
+        pauses = (decision.requeue_after, self._until_confirmed(observed, decision), self.drift.pause(observed.spec))
         for delay in pauses:
             if delay is not None:
                 self.queue.add(key, max(delay, self.queue.debounce))
         if obstacle is not None:
             raise ObstacleError(obstacle[1])
 
-    def _unconfirmed(self, observed: Observed, decision: Decision) -> float | None:
+    def _until_confirmed(self, observed: Observed, decision: Decision) -> float | None:
         """When to ask the routers again: nothing tells of a file that Envoy has read."""
         is_routed = observed.spec.traffic.mode is TrafficMode.ENVOY
         return CONFIRM_SECONDS if is_routed and observed.observation.route != decision.route else None
@@ -318,6 +321,7 @@ class Reconciler:
         obstacle: tuple[str, str] | None,
         drift_events: tuple[Event, ...],
     ) -> None:
+        key = Key(KIND, observed.namespace, observed.name)
         situation = Situation(
             name=observed.name,
             namespace=observed.namespace,
@@ -326,6 +330,7 @@ class Reconciler:
             snapshots=observed.snapshots,
             digests={**observed.digests} | self._pinned(observed, dict(observed.snapshots)),
             obstacle=obstacle,
+            patient=self._patience.lasts(key, decision.route, observed.observation, observed.status),
         )
         status = build_status(situation, observed.status)
         for event in decision.events:

@@ -54,6 +54,7 @@ class Situation:
         snapshots: kept revisions by name.
         digests: digest of the artifact by revision, as its pods told.
         obstacle: why objects cannot be made (reason, message); None if they can.
+        patient: Ready was said a moment ago: routers that do not confirm the route are no reason yet to take it back.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Situation:
     snapshots: Mapping[str, Snapshot]
     digests: Mapping[str, str]
     obstacle: tuple[str, str] | None = None
+    patient: bool = False
 
     @property
     def failure(self) -> Failure | None:
@@ -147,7 +149,7 @@ def _ready(situation: Situation) -> tuple[bool | None, str, str]:
     if state.phase in _ACTIVE:
         reason = Reason.CANARY_PAUSED if state.phase is Phase.PAUSED else state.reason or Reason.CANARY_PROGRESSING
         return False, reason, state.message
-    if observation.route != state.route:
+    if observation.route != state.route and not situation.patient:
         return None, Reason.CANARY_PROGRESSING, "waiting for every router pod to run the newest routes"
     health = observation.health(state.stable)
     if health.ready < health.desired:

@@ -62,6 +62,9 @@ CASES = [
         situation(HEALTHY, ONE_READY, None), ("Unknown", "CanaryProgressing", "True", "InProgress"), id="router-behind"
     ),
     pytest.param(
+        situation(HEALTHY, ONE_READY, None, patient=True), ("True", "Promoted", "True", "Current"), id="router-slow"
+    ),
+    pytest.param(
         situation(HEALTHY, {"digits-1": RevisionHealth(desired=3, ready=2)}),
         ("Unknown", "CanaryProgressing", "True", "InProgress"), id="scaling-up",
     ),
