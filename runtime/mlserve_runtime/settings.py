@@ -13,6 +13,8 @@ from mlserve_core import wire
 
 ENV_TERMINATION_LOG: Final = "MLSERVE_TERMINATION_LOG"
 ENV_PREFIX: Final = "MLSERVE_"
+MAX_SOCKET_PATH: Final = 107
+"""Bytes of a Unix socket's address on Linux, unix(7), without the closing zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Settings:
     """Names of features and tensors whose values never reach the payload log."""
     comparison_dir: Path = Path(wire.COMPARISON_DIR)
     feedback_keys_dir: Path = Path(wire.FEEDBACK_KEYS_DIR)
-    drain_socket: Path = Path("/tmp/mlserve-drain.sock")  # noqa: S108 - the one writable path of the container
+    drain_socket: Path = Path("/tmp/mlserve-drain.sock")  # noqa: S108 - below TMPDIR where that is set
     drain_delay: float = 2.0
     """After `drain`, requests are still answered this long: endpoints and routers need a moment to hear of it."""
     grace: float = 25.0
@@ -104,10 +106,21 @@ def read_settings(environment: Mapping[str, str] = os.environ, **overrides: Any)
             values[name] = _parse(env_name(name), text, getattr(defaults, name))
     values.update({name: value for name, value in overrides.items() if value is not None})
     settings = replace(defaults, **values)
-    if "drain_socket" not in values and settings.pod_uid:
-        # Pods of a local cluster share one file system.
-        settings = replace(settings, drain_socket=Path(f"/tmp/mlserve-drain-{settings.pod_uid}.sock"))  # noqa: S108
+    if "drain_socket" not in values:
+        settings = replace(settings, drain_socket=_drain_socket(environment, settings.pod_uid))
     return settings
+
+
+def _drain_socket(environment: Mapping[str, str], pod_uid: str) -> Path:
+    """A path in the one directory that is writable under a read-only root.
+
+    Pods of a local cluster share one file system, and the directory of theirs may be too deep for the address of a
+    socket; then the pod's uid makes a short path unique.
+    """
+    path = Path(environment.get("TMPDIR") or "/tmp") / "mlserve-drain.sock"  # noqa: S108
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH and not (pod_uid and path.parent == Path("/tmp")):  # noqa: S108
+        return path
+    return Path(f"/tmp/mlserve-drain-{pod_uid or os.getuid()}.sock")  # noqa: S108
 
 
 def _parse(name: str, text: str, default: Any) -> Any:
