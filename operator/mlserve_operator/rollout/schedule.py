@@ -169,9 +169,9 @@ def _unready_after_promotion(state: RolloutState, observation: Observation) -> T
 
 
 def _drained(state: RolloutState, observation: Observation) -> bool:
-    """No request in flight at the canary, or none can be by now."""
+    """No request in flight at the canary, or none can be by now. A pod neither ready nor answering serves nobody."""
     since = observation.now if state.drained_since is None else state.drained_since
     if observation.now - since >= observation.spec.traffic.timeout_seconds:
         return True
     pods = [pod for pod in observation.pods if pod.revision == state.canary]
-    return all(pod.telemetry is not None and pod.telemetry.in_flight == 0 for pod in pods)
+    return all(pod.telemetry.in_flight == 0 if pod.telemetry is not None else not pod.ready for pod in pods)
