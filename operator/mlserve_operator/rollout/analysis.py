@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from mlserve_core.wire import LATENCY_EDGES_MICROS, FeatureCounts, LaneCounts, latency_bucket
+from mlserve_core.wire import LATENCY_EDGES_MICROS, FeatureCounts, FeedbackCounts, LaneCounts, latency_bucket
 from mlserve_operator.rollout.evidence import MAX_SEEN, Counters, Evidence, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mlserve_operator.rollout.state import Observation, PodObservation, RolloutState
 
@@ -97,6 +97,7 @@ def _begin(evidence: Evidence, state: RolloutState, observation: Observation) ->
             unasked.append(pod.uid)
         else:
             seen[_key(pod)] = _read(pod, state, slow_from)
+            seen |= {key: counters for _, key, counters in _on_the_other_arm(pod, state)}
     failures = {_router_key(item): item.failures for item in observation.router}
     return evidence.model_copy(
         update={
@@ -129,6 +130,7 @@ def _look(evidence: Evidence, state: RolloutState, observation: Observation) -> 
         if old is None and pod.uid in unasked:
             unasked.discard(pod.uid)
             seen[key] = new
+            seen |= {key: counters for _, key, counters in _on_the_other_arm(pod, state)}
             continue
         difference = _minus(new, old or Counters())
         if difference is None:
@@ -143,6 +145,11 @@ def _look(evidence: Evidence, state: RolloutState, observation: Observation) -> 
         if pod.revision == state.canary:
             mine = look.pods.setdefault(pod.uid, Arm())
             mine.counters = _plus(mine.counters, difference)
+        for revision, key, told in _on_the_other_arm(pod, state):
+            if (difference := _minus(told, seen.get(key) or Counters())) is not None:
+                arm = look.canary if revision == state.canary else look.stable
+                arm.counters = _plus(arm.counters, difference)
+            seen[key] = told
     problems += [f"no pod of {revision} could be asked" for revision, n in answered.items() if n == 0]
     failures = _count_failures(evidence, state, observation, look, problems)
     look.problems, look.complete = tuple(problems), not (silent or problems or evidence.partial)
@@ -211,9 +218,6 @@ def _read(pod: PodObservation, state: RolloutState, slow_from: int | None) -> Co
     assert pod.telemetry is not None  # noqa: S101 - callers have checked
     mirrored = state.weight == 0 and pod.revision == state.canary
     lane = pod.telemetry.mirror if mirrored else pod.telemetry.live
-    feedback = lane.feedback
-    labelled = sum(sum(row.values()) for row in feedback.confusion.values())
-    right = sum(row.get(label, 0) for label, row in feedback.confusion.items())
     # Stable's own profile is the one that the canary is given to count on for the time of the rollout.
     common = (lane.own or lane.comparison) if pod.revision == state.stable else lane.comparison
     return Counters(
@@ -223,17 +227,32 @@ def _read(pod: PodObservation, state: RolloutState, slow_from: int | None) -> Co
         outputs=lane.bad_outputs,
         slow=sum(lane.latency[slow_from:]) if slow_from is not None else 0,
         timed=sum(lane.latency) if slow_from is not None else 0,
-        labelled=labelled,
-        wrong=labelled - right,
-        rewards=feedback.rewards,
-        reward_sum=feedback.reward_sum_milli,
-        reward_squares=feedback.reward_sum_square_milli,
+        **_feedback(lane.feedback),
         profile=common.profile_digest if common else "",
         rows=common.rows if common else 0,
         predictions=fold(common.predictions, PREDICTION_BINS) if common else (),
         confidence=fold(common.confidence, COARSE_BINS) if common else (),
         features={name: _coarse(counts) for name, counts in common.features.items()} if common else {},
     )
+
+
+def _feedback(told: FeedbackCounts) -> dict[str, int]:
+    labelled = sum(sum(row.values()) for row in told.confusion.values())
+    return {
+        "labelled": labelled,
+        "wrong": labelled - sum(row.get(label, 0) for label, row in told.confusion.items()),
+        "rewards": told.rewards,
+        "reward_sum": told.reward_sum_milli,
+        "reward_squares": told.reward_sum_square_milli,
+    }
+
+
+def _on_the_other_arm(pod: PodObservation, state: RolloutState) -> Iterator[tuple[str, str, Counters]]:
+    """Feedback on the other arm's answers that reached this pod: revision, key of its last-seen counters, counts."""
+    told = pod.telemetry.other_feedback if pod.telemetry else {}
+    for revision in (state.canary, state.stable):
+        if revision is not None and revision != pod.revision and revision in told:
+            yield revision, f"{_key(pod)}>{revision}", Counters(**_feedback(told[revision]))
 
 
 def _coarse(counts: FeatureCounts) -> tuple[int, ...]:
