@@ -4,6 +4,8 @@ These types are the one source of the CustomResourceDefinition, of the reference
 operator reads. Everything a schema can refuse is refused here, so that validation works at `kubectl apply`
 even while the operator is down. There are no floats: percents, milli-units and "one in N" are integers, so a
 value read back from the API server is the value that was written.
+
+One version of the API is one file, longer than modules are otherwise: it is read from top to bottom like a reference.
 """
 
 from __future__ import annotations
