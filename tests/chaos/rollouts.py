@@ -57,6 +57,11 @@ class Rollout:
     def path(self) -> str:
         return f"{GROUP}/namespaces/{self.namespace}/modeldeployments/{self.name}"
 
+    @property
+    def script(self) -> Path:
+        """What the pods say they counted."""
+        return self.scripts / f"{self.namespace}.{self.name}.json"
+
     def begin(self) -> None:
         """Apply version 1."""
         body = {
@@ -80,17 +85,22 @@ class Rollout:
         if self.stage is Stage.FIRST and _is_true(body, "Ready"):
             self._patch({"spec": {"model": {"version": self.version}}})
             self.stage = Stage.TRIAL
-        elif self.stage is Stage.TRIAL and self.evidence().get("weight") == 50:
-            script = {"started": time.time(), "rate": RATE, "total": TOTAL}
-            temporary = self.scripts / f"{self.namespace}.{self.name}.tmp"
-            temporary.write_text(json.dumps(script))
-            temporary.rename(temporary.with_suffix(".json"))
-            self.stage = Stage.COUNTING
+        elif self.stage is Stage.TRIAL:
+            self.count_from_trial()
         elif self.stage is Stage.COUNTING:
             self._count(status)
         elif self.stage is Stage.PROMOTED and status.get("phase") == "Healthy" and _is_true(body, "Ready"):
             self.stage = Stage.ENDED
         return self.stage is Stage.ENDED
+
+    def count_from_trial(self) -> None:
+        """Let requests come once the operator has begun to count at the canary's weight."""
+        if self.script.exists() or self.evidence().get("weight") != 50:
+            return
+        temporary = self.script.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"started": time.time(), "rate": RATE, "total": TOTAL}))
+        temporary.rename(self.script)
+        self.stage = Stage.COUNTING
 
     def _count(self, status: Object) -> None:
         evidence = self.evidence()

@@ -8,25 +8,29 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 import pytest
+import yaml
 from sklearn.datasets import load_digits
 
 Object = dict[str, Any]
 REVISION = "x-mlserve-revision"
-ARTIFACTS = "file:///models/digits/artifacts"
+EXAMPLES = Path(__file__).parents[3] / "models" / "digits"
 
 
 def model(name: str, version: str, **spec: Any) -> Object:
     """A ModelDeployment of one of the example artifacts."""
+    file = EXAMPLES / ("modeldeployment.yaml" if version == "1" else f"modeldeployment-v{version}.yaml")
+    artifact = yaml.safe_load(file.read_text())["spec"]["model"]
     return {
         "apiVersion": "mlserve.io/v1alpha1",
         "kind": "ModelDeployment",
         "metadata": {"name": name},
         "spec": {
-            "model": {"uri": f"{ARTIFACTS}/v{version}", "version": version},
+            "model": artifact,
             "runtime": {"resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}},
             "drift": {"enabled": False},
             **spec,
@@ -35,9 +39,10 @@ def model(name: str, version: str, **spec: Any) -> Object:
 
 
 def _pictures() -> list[bytes]:
-    """Bodies of `POST /predict`, from the least ink to the most."""
+    """Inference requests with real digits, from the least ink to the most."""
     images = sorted(load_digits().images * (255 / 16), key=lambda image: float(image.sum()))
-    return [json.dumps({"image": image.tolist()}).encode() for image in images]
+    tensor = {"name": "image", "datatype": "FP32", "shape": [1, 8, 8]}
+    return [json.dumps({"inputs": [{**tensor, "data": image.ravel().tolist()}]}).encode() for image in images]
 
 
 @dataclass
@@ -104,7 +109,7 @@ class Stream:
         revision, status, problem = "", 0, ""
         try:
             headers = {"content-type": "application/json"}
-            async with session.post(f"{self.url}/predict", data=body, headers=headers) as answer:
+            async with session.post(f"{self.url}/v2/models/digits/infer", data=body, headers=headers) as answer:
                 revision, status = answer.headers.get(REVISION, ""), answer.status
                 text = await answer.text()
                 problem = "" if status == 200 else f"{status} {text[:200]}"

@@ -79,6 +79,7 @@ def test_no_request_is_dropped_whatever_happens(place: Place) -> None:
     first = place.until_ready("digits")["stable"]["revision"]
     with Stream(place.url("digits")) as stream:
         stream.more(200)
+        assert stream.problems == []
         _scale_up_and_down(place)
         second = _promote_while_everything_dies(place, stream)
         assert stream.problems == []
@@ -147,7 +148,7 @@ def _roll_back(place: Place, stream: Stream) -> tuple[float, str]:
     assert len(addresses) == 2
     deadline = time.monotonic() + 90
     while stream.first_problem is None:
-        assert time.monotonic() < deadline, "the broken version never got a request"
+        assert time.monotonic() < deadline, f"the broken version never got a request: {place.status('digits')}"
         time.sleep(0.02)
     broken = stream.problems[0][0]
     while any(_weight(address, broken) for address in addresses):
