@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+import json
+from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_local.apiserver import decoding, managed_fields, rest
 from mlserve_local.apiserver.bodies import report
@@ -17,6 +19,8 @@ from mlserve_local.apiserver.storage import Stored
 if TYPE_CHECKING:
     from mlserve_local.apiserver.cluster import Cluster
     from mlserve_local.apiserver.rest import WriteOptions
+
+KUBECTL: Final = "kubectl"  # the one manager that takes over from client-side apply
 
 
 def _read(request: Request, resource: Resource) -> Obj:
@@ -57,9 +61,17 @@ def apply_config(
     current = resource.view(live) if live is not None else None
     if current is not None and resource.from_version is None and live is not None:
         current = live.data
+    upgrade = current is not None and options.manager == KUBECTL
     merged, managed = managed_fields.apply(
-        current, intent, rest.skeleton_of(resource), writer, force=request.flag("force")
+        current,
+        intent,
+        rest.skeleton_of(resource),
+        writer,
+        force=request.flag("force"),
+        yielding=managed_fields.last_applied(current, resource.schema) if upgrade and current else None,
     )
+    if upgrade:
+        _keep_annotation(merged, config)
     made = _decode(request, resource, merged)
     if live is None:
         made["metadata"]["name"] = target.name
@@ -67,6 +79,18 @@ def apply_config(
     if not metadata.get("resourceVersion"):
         made["metadata"].pop("resourceVersion", None)
     return rest.update(cluster, resource, live, made, options, managed), False
+
+
+def _keep_annotation(merged: Obj, config: Obj) -> None:
+    """An object that kubectl once applied client-side goes on telling what was applied last."""
+    annotations = merged["metadata"].get("annotations") or {}
+    if managed_fields.LAST_APPLIED not in annotations:
+        return
+    said = copy.deepcopy(config)
+    own = said["metadata"].get("annotations") or {}
+    own.pop(managed_fields.LAST_APPLIED, None)
+    text = json.dumps(said, separators=(",", ":"), sort_keys=True, ensure_ascii=False) + "\n"
+    merged["metadata"]["annotations"] = {**annotations, managed_fields.LAST_APPLIED: text}
 
 
 def _check_creation(resource: Resource, target: Target, metadata: Obj) -> None:

@@ -112,11 +112,13 @@ def applied(value: Any, schema: Schema) -> Trie:
     """The node of an applied configuration: leaves, list elements and free map keys; named structs only by content."""
     children: Trie = {}
     for name, member, kind in members(value, schema):
+        named = name.startswith("f:") and name[2:] in schema.properties
+        if member == [] and named and _descends(member, kind):
+            continue  # an empty associative list says nothing
         if member is None or not _descends(member, kind) or not member:
             children[name] = {}
             continue
         inner = applied(member, kind)
-        named = name.startswith("f:") and name[2:] in schema.properties
         children[name] = _node(not named, inner) or {}
     return children
 

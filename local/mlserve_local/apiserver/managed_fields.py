@@ -6,6 +6,7 @@ intent, conflicts with the owners of what it would change, and drops what it no 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -143,7 +144,7 @@ def update(live: Obj | None, new: Obj, skeleton: Obj, writer: Writer) -> None:
     ``skeleton`` is what an empty object of the kind already contains (the structs that Go always writes).
     """
     provided = new["metadata"].get("managedFields")
-    reset = isinstance(provided, list) and (not provided or provided == [{}])
+    reset = provided == [{}]  # an empty list means nothing
     stored = (live or {}).get("metadata", {}).get("managedFields")
     managed: Managed = {}
     if not reset:
@@ -195,10 +196,36 @@ def _cap(managed: Managed) -> Managed:
 
 
 def take_path(managed: Managed, path: Trie, api_version: str, manager: str) -> Managed:
-    """Ownership after a write through ``/scale``: one path changes hands."""
+    """Ownership after an update through ``/scale``: one path changes hands."""
     made = _without(managed, path)
-    made[Manager(manager, "Update", api_version, "scale")] = Entry(path, None, api_version)
+    made[Manager(manager, "Update", api_version, "scale")] = Entry(path, times.now(), api_version)
     return made
+
+
+def apply_path(managed: Managed, path: Trie, api_version: str, manager: str, *, changed: bool, force: bool) -> Managed:
+    """Ownership after an apply through ``/scale``; 409 if somebody else wants another value, unless ``force``."""
+    me = Manager(manager, "Apply", "", "scale")
+    others = [m for m, e in managed.items() if m != me and fieldsets.intersection(e.fields, path)]
+    if changed and others and not force:
+        raise _conflict_error([Conflict(m, ".spec.replicas") for m in others])
+    made = _without(managed, path, but=me) if changed else dict(managed)
+    made[me] = Entry(path, times.now(), api_version)
+    return made
+
+
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def last_applied(live: Obj, schema: Schema) -> Trie:
+    """What a client-side apply set and nobody has changed since, by its annotation."""
+    try:
+        config = json.loads(live["metadata"].get("annotations", {})[LAST_APPLIED])
+        config = {k: v for k, v in config.items() if k not in ("apiVersion", "kind")}
+        changes = fieldsets.compare(config, _content(live), schema)
+        mine = fieldsets.applied(config, schema)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+    return fieldsets.difference(mine, fieldsets.union(changes.changed, changes.removed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +251,13 @@ def _conflict_error(conflicts: list[Conflict]) -> StatusError:
     return StatusError(409, "Conflict", message, {"causes": causes})
 
 
-def apply(live: Obj | None, config: Obj, skeleton: Obj, writer: Writer, *, force: bool) -> tuple[Obj, Managed]:
+def apply(
+    live: Obj | None, config: Obj, skeleton: Obj, writer: Writer, *, force: bool, yielding: Trie | None = None
+) -> tuple[Obj, Managed]:
     """Lay an applied configuration over ``live``. Returns the merged object and its managers.
 
-    Raises a 409 that names every conflicting field and its owner, unless ``force``.
+    Raises a 409 that names every conflicting field and its owner, unless ``force``. Fields in ``yielding`` never
+    conflict.
     """
     base = _content(live) if live is not None else skeleton
     managed = decode(live["metadata"].get("managedFields")) if live is not None else {}
@@ -250,7 +280,9 @@ def apply(live: Obj | None, config: Obj, skeleton: Obj, writer: Writer, *, force
         Conflict(manager, path)
         for manager, entry in managed.items()
         if manager != me
-        for path in fieldsets.paths(fieldsets.intersection(entry.fields, change.changed))
+        for path in fieldsets.paths(
+            fieldsets.difference(fieldsets.intersection(entry.fields, change.changed), yielding or {})
+        )
     ]
     if conflicts and not force:
         raise _conflict_error(sorted(conflicts, key=lambda c: (c.path, str(c.manager))))

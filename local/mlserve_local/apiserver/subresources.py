@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from mlserve_local.apiserver import managed_fields, rest, times
+from mlserve_local.apiserver import decoding, managed_fields, rest, times
 from mlserve_local.apiserver.bodies import document, write_options
 from mlserve_local.apiserver.deletion import DeleteOptions, delete
 from mlserve_local.apiserver.errors import (
@@ -16,9 +16,12 @@ from mlserve_local.apiserver.errors import (
     bad_request,
     conflict,
     invalid,
+    invalid_options,
     invalid_value,
+    required,
     success,
     unknown_resource,
+    unsupported_media_type,
 )
 from mlserve_local.apiserver.registry import Resource
 from mlserve_local.apiserver.request import Reply, Request, Target
@@ -26,7 +29,7 @@ from mlserve_local.apiserver.rest import find
 from mlserve_local.apiserver.selectors import format_label_selector, from_label_selector
 from mlserve_local.apiserver.storage import Stored
 from mlserve_local.apiserver.tokens import AUDIENCE
-from mlserve_local.apiserver.writing import apply_patch
+from mlserve_local.apiserver.writing import APPLY, JSON_PATCH, MERGE_PATCH, STRATEGIC, apply_patch
 
 if TYPE_CHECKING:
     from mlserve_local.apiserver.cluster import Cluster
@@ -107,7 +110,7 @@ def scale(cluster: Cluster, request: Request, resource: Resource, target: Target
         wanted = _body(request, "Scale")
     else:
         options = write_options(request, "PatchOptions", "scale")
-        wanted = apply_patch(request, current, request.content_type, None)
+        wanted = _patched_scale(request, current)
     metadata = wanted.get("metadata") or {}
     rest.check_names(metadata, target.namespace, target.name)
     count = (wanted.get("spec") or {}).get("replicas", 0)
@@ -124,10 +127,14 @@ def scale(cluster: Cluster, request: Request, resource: Resource, target: Target
     changed = parent.get(path[-1]) != count
     parent[path[-1]] = count
     managed = managed_fields.decode(obj["metadata"].get("managedFields"))
-    if changed:
-        owned: Any = {}
-        for key in reversed(path):
-            owned = {f"f:{key}": owned}
+    owned: Any = {}
+    for key in reversed(path):
+        owned = {f"f:{key}": owned}
+    if request.content_type == APPLY:
+        managed = managed_fields.apply_path(
+            managed, owned, resource.api_version, options.manager, changed=changed, force=request.flag("force")
+        )
+    elif changed:
         managed = managed_fields.take_path(managed, owned, resource.api_version, options.manager)
     obj["metadata"].pop("resourceVersion", None)
     updated = rest.update(
@@ -139,6 +146,22 @@ def scale(cluster: Cluster, request: Request, resource: Resource, target: Target
         managed,
     )
     return Reply(200, orjson.dumps(_scale_of(resource, updated)))
+
+
+def _patched_scale(request: Request, current: Obj) -> Obj:
+    if request.content_type != APPLY:
+        if request.content_type not in (JSON_PATCH, MERGE_PATCH, STRATEGIC):
+            raise unsupported_media_type([JSON_PATCH, MERGE_PATCH, STRATEGIC, APPLY])
+        return apply_patch(request, current, request.content_type, None)
+    if not request.param("fieldManager"):
+        raise invalid_options("PatchOptions", [required("fieldManager", "is required for apply patch")])
+    try:
+        config = decoding.parse_yaml(request.body)
+    except decoding.DecodeError as error:
+        raise bad_request(f"error decoding YAML: {error}") from None
+    if not isinstance(config, dict) or config.get("kind") != "Scale":
+        raise bad_request("invalid object type: a Scale of autoscaling/v1 was expected")
+    return config
 
 
 def binding(cluster: Cluster, request: Request, resource: Resource, target: Target) -> Reply:
