@@ -167,13 +167,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few runs of each")
     parser.add_argument("--runs", type=int, default=2000, help="harmless rollouts; a quarter of it for the others")
+    parser.add_argument("--seed", type=int, default=0, help="first seed; another one gives other rollouts")
     options = parser.parse_args(arguments)
     began, failed = time.perf_counter(), 0
     header = f"  {'':<28}{'promoted':>10}{'stopped':>10}{'canary requests: 5 %':>21}{'50 %':>7}{'95 %':>8}"
     with Pool(min(os.cpu_count() or 1, 4)) as pool:
         for scenario in scenarios(24 if options.quick else options.runs):
             started = time.perf_counter()
-            seeds, sent = range(scenario.runs), replace(scenario, goal=None)
+            seeds, sent = range(options.seed, options.seed + scenario.runs), replace(scenario, goal=None)
             ours = summarise(
                 pool.map(run_ours, [(sent, seed) for seed in seeds], chunksize=4), time.perf_counter() - started
             )
