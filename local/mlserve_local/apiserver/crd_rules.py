@@ -54,6 +54,14 @@ def definition(obj: Obj) -> list[FieldError]:
     if spec.get("scope") not in ("Cluster", "Namespaced"):
         found.append(not_supported("spec.scope", spec.get("scope", ""), ["Cluster", "Namespaced"]))
     found += _names(names)
+    if spec.get("preserveUnknownFields"):
+        text = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+        found.append(invalid_value("spec.preserveUnknownFields", True, text))
+    conversion = spec.get("conversion") or {}
+    if conversion.get("strategy") not in ("None", "Webhook"):
+        found.append(not_supported("spec.conversion.strategy", conversion.get("strategy", ""), ["None", "Webhook"]))
+    elif conversion["strategy"] == "Webhook" and not (conversion.get("webhook") or {}).get("clientConfig"):
+        found.append(required("spec.conversion.webhook.clientConfig", "required when strategy is set to Webhook"))
     versions = spec.get("versions") or []
     if not versions:
         found.append(required("spec.versions", "must have at least one version"))
@@ -104,6 +112,12 @@ def _version(version: Obj, field: str) -> list[FieldError]:
         )
     checker = _SchemaChecker()
     checker.check(schema, place, root=True)
+    metadata = (schema.get("properties") or {}).get("metadata") or {}
+    if set(metadata.get("properties") or ()) - {"name", "generateName"}:
+        text = "must not specify anything other than name and generateName, but metadata is implicitly specified"
+        found.append(forbidden_field(f"{place}.properties[metadata]", text))
+    for index, selectable in enumerate(version.get("selectableFields") or ()):
+        found += _selectable(selectable.get("jsonPath", ""), schema, f"{field}.selectableFields[{index}].jsonPath")
     found += checker.errors
     scale = (version.get("subresources") or {}).get("scale")
     if scale is not None:
@@ -111,6 +125,22 @@ def _version(version: Obj, field: str) -> list[FieldError]:
     for index, column in enumerate(version.get("additionalPrinterColumns") or ()):
         found += _column(column, f"{field}.additionalPrinterColumns[{index}]")
     return found
+
+
+def _selectable(path: str, schema: Obj, field: str) -> list[FieldError]:
+    if not path:
+        return [required(field)]
+    if not re.fullmatch(r"(\.[A-Za-z_][\w-]*)+", path):
+        return [invalid_value(field, path, "is an invalid path: must be a simple path of fields")]
+    node: Any = schema
+    for name in path.strip(".").split("."):
+        node = (node.get("properties") or {}).get(name) if isinstance(node, dict) else None
+    if node is None:
+        return [invalid_value(field, path, "is an invalid path: does not refer to a valid field")]
+    if node.get("type") not in ("string", "boolean", "integer"):
+        text = "must point to a field of type string, boolean or integer"
+        return [invalid_value(field, path, text)]
+    return []
 
 
 def _scale(scale: Obj, field: str) -> list[FieldError]:
@@ -143,6 +173,9 @@ def _column(column: Obj, field: str) -> list[FieldError]:
     if path and not path.startswith("."):
         found.append(invalid_value(f"{field}.jsonPath", path, "is an invalid json path"))
     return found
+
+
+_REASONS: Final = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 
 
 class _SchemaChecker:
@@ -247,6 +280,11 @@ class _SchemaChecker:
             text = "must not be empty if x-kubernetes-list-type is map"
             self.errors.append(required(f"{field}.x-kubernetes-list-map-keys", text))
         items = schema.get("items") if isinstance(schema.get("items"), dict) else {}
+        if kind == "set" and isinstance(items, dict) and items.get("type") in ("object", "array"):
+            key = "x-kubernetes-map-type" if items["type"] == "object" else "x-kubernetes-list-type"
+            if items.get(key, "atomic" if items["type"] == "array" else None) != "atomic":
+                text = "must be atomic as item of a list with x-kubernetes-list-type=set"
+                self.errors.append(invalid_value(f"{field}.items.{key}", items.get(key), text))
         for key in keys:
             if isinstance(items, dict) and key not in (items.get("properties") or {}):
                 text = "entries must all be names of item properties"
@@ -278,6 +316,7 @@ class _SchemaChecker:
             if not (rule.get("rule") or "").strip():
                 self.errors.append(required(f"{place}.rule", "rule is not specified"))
                 continue
+            self._rule_options(rule, schema, place)
             for key in ("rule", "messageExpression"):
                 if not rule.get(key):
                     continue
@@ -297,6 +336,23 @@ class _SchemaChecker:
                         f"{self._uncorrelated}"
                     )
                     self.errors.append(invalid_value(f"{place}.rule", rule["rule"], text))
+
+    def _rule_options(self, rule: Obj, schema: Obj, place: str) -> None:
+        reason = rule.get("reason")
+        if reason is not None and reason not in _REASONS:
+            self.errors.append(not_supported(f"{place}.reason", reason, _REASONS))
+        path = rule.get("fieldPath", "")
+        names = re.findall(r"\.([\w-]+)|\['([^']+)'\]", path)
+        node: Any = schema
+        for plain, quoted in names:
+            node = (node.get("properties") or {}).get(plain or quoted) if isinstance(node, dict) else None
+        if path and (not names or node is None):
+            text = "fieldPath must be a valid path: does not refer to a valid field"
+            self.errors.append(invalid_value(f"{place}.fieldPath", path, text))
+        if "\n" in rule.get("message", ""):
+            self.errors.append(
+                invalid_value(f"{place}.message", rule["message"], "message must not contain line breaks")
+            )
 
     def _default(self, schema: Obj, field: str) -> None:
         validator = Validator()

@@ -9,8 +9,8 @@ import ipaddress
 import re
 from typing import Any, Final
 
+from mlserve_local.apiserver import quantity
 from mlserve_local.apiserver.errors import FieldError, Obj, forbidden_field, invalid_value, not_supported, required
-from mlserve_local.apiserver.validation import dns_label
 
 _KEY: Final = r"[-._a-zA-Z0-9]+"
 _KEY_TEXT: Final = (
@@ -24,6 +24,9 @@ _PERCENT_TEXT: Final = (
     "validation is '[0-9]+%')"
 )
 MAX_SECRET: Final = 1024 * 1024
+
+
+ACCESS_MODES: Final = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 
 
 def non_negative(value: Any, field: str) -> list[FieldError]:
@@ -104,75 +107,6 @@ def secret(obj: Obj) -> list[FieldError]:
 def secret_update(new: Obj, old: Obj) -> list[FieldError]:
     found = [] if new.get("type") == old.get("type") else [invalid_value("type", new.get("type"), IMMUTABLE)]
     return found + _immutable(new, old, ("data",))
-
-
-_SERVICE_TYPES: Final = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
-
-
-def service(obj: Obj) -> list[FieldError]:
-    spec = obj["spec"]
-    ports = spec.get("ports") or []
-    found: list[FieldError] = []
-    headless = spec.get("clusterIP") == "None"
-    if not ports and not headless and spec.get("type") != "ExternalName":
-        found.append(required("spec.ports"))
-    names: set[str] = set()
-    for index, entry in enumerate(ports):
-        found += _service_port(entry, f"spec.ports[{index}]", len(ports) > 1, names)
-    seen: set[tuple[Any, Any]] = set()
-    for index, entry in enumerate(ports):
-        key = (entry.get("protocol"), entry.get("port"))
-        if key in seen:
-            shown = {k: entry[k] for k in ("protocol", "port") if k in entry}
-            found.append(FieldError("Duplicate", f"spec.ports[{index}]", shown))
-        seen.add(key)
-    if spec.get("sessionAffinity") not in ("ClientIP", "None"):
-        found.append(not_supported("spec.sessionAffinity", spec.get("sessionAffinity"), ["ClientIP", "None"]))
-    if spec.get("type") not in _SERVICE_TYPES:
-        found.append(not_supported("spec.type", spec.get("type"), _SERVICE_TYPES))
-    if spec.get("type") == "ExternalName" and not spec.get("externalName"):
-        found.append(required("spec.externalName"))
-    if spec.get("type") in ("LoadBalancer", "NodePort") and headless:
-        found.append(
-            invalid_value("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {spec['type']} services")
-        )
-    return found + _cluster_ip(spec)
-
-
-def _cluster_ip(spec: Obj) -> list[FieldError]:
-    address = spec.get("clusterIP")
-    if address in (None, "None", ""):
-        return []
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        text = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-        return [invalid_value("spec.clusterIPs[0]", address, text)]
-    return []
-
-
-def _service_port(entry: Obj, field: str, many: bool, names: set[str]) -> list[FieldError]:
-    found: list[FieldError] = []
-    name = entry.get("name", "")
-    if not name and many:
-        found.append(required(f"{field}.name"))
-    elif name:
-        found += [invalid_value(f"{field}.name", name, text) for text in dns_label(name)]
-        if name in names:
-            found.append(FieldError("Duplicate", f"{field}.name", name))
-        names.add(name)
-    found += port(entry.get("port"), f"{field}.port")
-    if entry.get("protocol") not in ("SCTP", "TCP", "UDP"):
-        found.append(not_supported(f"{field}.protocol", entry.get("protocol"), ["SCTP", "TCP", "UDP"]))
-    return found + port_name_or_number(entry.get("targetPort"), f"{field}.targetPort")
-
-
-def service_update(new: Obj, old: Obj) -> list[FieldError]:
-    before, after = old["spec"], new["spec"]
-    kept = before.get("type") != "ExternalName" and after.get("type") != "ExternalName"
-    if kept and before.get("clusterIP") and before.get("clusterIPs") != after.get("clusterIPs"):
-        return [invalid_value("spec.clusterIPs[0]", after.get("clusterIPs"), "may not change once set")]
-    return []
 
 
 def endpoints_warning(obj: Obj) -> list[str]:
@@ -330,3 +264,103 @@ def endpoint_slice(obj: Obj) -> list[FieldError]:
         if not endpoint.get("addresses"):
             found.append(required(f"endpoints[{index}].addresses", "must contain at least 1 address"))
     return found
+
+
+def _access_modes(spec: Obj) -> list[FieldError]:
+    modes = spec.get("accessModes") or []
+    if not modes:
+        return [required("spec.accessModes", "at least 1 access mode is required")]
+    return [not_supported("spec.accessModes", mode, ACCESS_MODES) for mode in modes if mode not in ACCESS_MODES]
+
+
+def volume_claim(obj: Obj) -> list[FieldError]:
+    spec = obj["spec"]
+    found = _access_modes(spec)
+    size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    if size is None:
+        found.append(required("spec.resources[storage]"))
+    elif quantity.parse(size) <= 0:
+        found.append(invalid_value("spec.resources[storage]", size, "must be greater than zero"))
+    return found
+
+
+def volume_claim_update(new: Obj, old: Obj) -> list[FieldError]:
+    """A bound claim may grow; its name and class of volume may be filled in; all else stays."""
+    after, before = dict(new["spec"]), dict(old["spec"])
+    for key in ("volumeName", "storageClassName"):
+        if not before.get(key):
+            after.pop(key, None)
+            before.pop(key, None)
+    if (old.get("status") or {}).get("phase") == "Bound":
+        after.pop("resources", None)
+        before.pop("resources", None)
+    if after == before:
+        return []
+    why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+    return [forbidden_field("spec", why)]
+
+
+_NO_SOURCE: Final = frozenset(
+    (
+        "accessModes",
+        "capacity",
+        "claimRef",
+        "mountOptions",
+        "nodeAffinity",
+        "persistentVolumeReclaimPolicy",
+        "storageClassName",
+        "volumeAttributesClassName",
+        "volumeMode",
+    )
+)
+
+
+def volume(obj: Obj) -> list[FieldError]:
+    spec = obj["spec"]
+    found = _access_modes(spec)
+    if not spec.get("capacity"):
+        found.append(required("spec.capacity"))
+    policy, policies = spec.get("persistentVolumeReclaimPolicy"), ["Delete", "Recycle", "Retain"]
+    if policy not in policies:
+        found.append(not_supported("spec.persistentVolumeReclaimPolicy", policy, policies))
+    if not spec.keys() - _NO_SOURCE:
+        found.append(required("spec", "must specify a volume type"))
+    return found
+
+
+def storage_class(obj: Obj) -> list[FieldError]:
+    found = [] if obj.get("provisioner") else [required("provisioner")]
+    for key, choices in (("reclaimPolicy", ("Delete", "Retain")), ("volumeBindingMode", _BINDING_MODES)):
+        if obj.get(key) not in choices:
+            found.append(not_supported(key, obj.get(key), choices))
+    return found
+
+
+_BINDING_MODES: Final = ("Immediate", "WaitForFirstConsumer")
+
+
+def storage_class_update(new: Obj, old: Obj) -> list[FieldError]:
+    found = []
+    for key in ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"):
+        if new.get(key) != old.get(key):
+            why = "updates to parameters are forbidden." if key == "parameters" else f"updates to {key} are forbidden."
+            found.append(forbidden_field(key, why))
+    return found
+
+
+def priority_class(obj: Obj) -> list[FieldError]:
+    name = obj["metadata"].get("name", "")
+    if name.startswith("system-"):
+        text = "priority class names with 'system-' prefix are reserved for system use only"
+        return [forbidden_field("metadata.name", text)]
+    if obj.get("value", 0) > 1_000_000_000:
+        return [forbidden_field("value", "maximum allowed value of a user defined priority is 1000000000")]
+    return []
+
+
+def priority_class_update(new: Obj, old: Obj) -> list[FieldError]:
+    return [
+        forbidden_field(key, f"may not be changed in an update{dot}")
+        for key, dot in (("value", "."), ("preemptionPolicy", "."))
+        if new.get(key) != old.get(key)
+    ]

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any, Final
+from zoneinfo import available_timezones
 
 from mlserve_local.apiserver import quantity
 from mlserve_local.apiserver.errors import FieldError, Obj, forbidden_field, invalid_value, not_supported, required
@@ -212,22 +214,44 @@ def _template(spec: Obj, policies: tuple[str, ...]) -> list[FieldError]:
     return found
 
 
-def workload(obj: Obj) -> list[FieldError]:
-    """Deployments, ReplicaSets, StatefulSets, DaemonSets."""
+def workload(obj: Obj, noun: str = "deployment") -> list[FieldError]:
+    """Deployments, ReplicaSets and, with other nouns, StatefulSets and DaemonSets."""
     spec = obj["spec"]
     found = non_negative(spec.get("replicas"), "spec.replicas")
     selector, template = spec.get("selector"), spec.get("template") or {}
     own = (template.get("metadata") or {}).get("labels")
-    if selector is None:
+    if selector is None and noun != "daemonset":
         found.append(required("spec.selector"))
-    elif not selector:
-        found.append(invalid_value("spec.selector", selector, "empty selector is invalid for deployment"))
-    if not selector or not from_label_selector(selector).matches(own):
+    elif selector == {}:
+        found.append(invalid_value("spec.selector", selector, f"empty selector is invalid for {noun}"))
+    if selector is None or (selector and not from_label_selector(selector).matches(own)):
         text = "`selector` does not match template `labels`"
         found.append(invalid_value("spec.template.metadata.labels", own, text))
     found += _template(spec, ("Always",))
     found += _strategy(spec)
     return found + non_negative(spec.get("minReadySeconds"), "spec.minReadySeconds")
+
+
+def daemon_set(obj: Obj) -> list[FieldError]:
+    return workload(obj, "daemonset") + _update_strategy(obj["spec"])
+
+
+def stateful_set(obj: Obj) -> list[FieldError]:
+    policy, policies = obj["spec"].get("podManagementPolicy"), ("OrderedReady", "Parallel")
+    found = [] if policy in policies else [not_supported("spec.podManagementPolicy", policy, policies)]
+    return found + _update_strategy(obj["spec"]) + workload(obj, "statefulset")
+
+
+def _update_strategy(spec: Obj) -> list[FieldError]:
+    strategy = spec.get("updateStrategy") or {}
+    kinds, field = ("OnDelete", "RollingUpdate"), "spec.updateStrategy"
+    if strategy.get("type") not in kinds:
+        return [not_supported(f"{field}.type", strategy.get("type"), kinds)]
+    rolling = strategy.get("rollingUpdate") or {}
+    found = non_negative(rolling.get("partition"), f"{field}.rollingUpdate.partition")
+    for key in ("maxUnavailable", "maxSurge"):
+        found += int_or_percent(rolling.get(key, 0), f"{field}.rollingUpdate.{key}")
+    return found
 
 
 def _strategy(spec: Obj) -> list[FieldError]:
@@ -258,20 +282,88 @@ def workload_update(new: Obj, old: Obj) -> list[FieldError]:
     return [] if before == after else [invalid_value("spec.selector", after, IMMUTABLE)]
 
 
+_MUTABLE: Final = (
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+)
+
+
+def stateful_set_update(new: Obj, old: Obj) -> list[FieldError]:
+    before, after = old["spec"], new["spec"]
+    if all(before.get(k) == after.get(k) for k in before.keys() | after.keys() if k not in _MUTABLE):
+        return []
+    names = ", ".join(f"'{k}'" for k in _MUTABLE[:-1])
+    why = f"updates to statefulset spec for fields other than {names} and '{_MUTABLE[-1]}' are forbidden"
+    return [forbidden_field("spec", why)]
+
+
 def job(obj: Obj) -> list[FieldError]:
-    spec = obj["spec"]
-    found = [e for k in ("parallelism", "completions", "backoffLimit") for e in non_negative(spec.get(k), f"spec.{k}")]
-    policy = (spec["template"].get("spec") or {}).get("restartPolicy")
-    found += spec_errors(spec["template"].get("spec") or {}, "spec.template.spec")
-    if policy == "Always":
-        text = 'Required value: valid values: "OnFailure", "Never"'
-        found.append(required("spec.template.spec.restartPolicy", text.partition(": ")[2]))
+    return _job_spec(obj["spec"], "spec")
+
+
+def _job_spec(spec: Obj, field: str) -> list[FieldError]:
+    counts = ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished")
+    found = [e for k in counts for e in non_negative(spec.get(k), f"{field}.{k}")]
+    mode, modes = spec.get("completionMode"), ("Indexed", "NonIndexed")
+    if mode is not None and mode not in modes:
+        found.append(not_supported(f"{field}.completionMode", mode, modes))
+    if mode == "Indexed" and spec.get("completions") is None:
+        found.append(required(f"{field}.completions", "when completion mode is Indexed"))
+    inner = (spec.get("template") or {}).get("spec") or {}
+    found += spec_errors(inner, f"{field}.template.spec")
+    if inner.get("restartPolicy") == "Always":
+        found.append(required(f"{field}.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"'))
     return found
 
 
 def job_update(new: Obj, old: Obj) -> list[FieldError]:
-    return [
-        invalid_value(f"spec.{k}", new["spec"].get(k), IMMUTABLE)
-        for k in ("selector", "template", "completionMode")
-        if new["spec"].get(k) != old["spec"].get(k)
-    ]
+    """What a job counts and runs stays; a suspended one that never ran may still be scheduled differently."""
+    before, after = old["spec"], new["spec"]
+    fixed = ["selector", "template", "completionMode"]
+    if before.get("completionMode") != "Indexed":
+        fixed.insert(0, "completions")
+    return [invalid_value(f"spec.{k}", after.get(k), IMMUTABLE) for k in fixed if after.get(k) != before.get(k)]
+
+
+_CONCURRENCY: Final = ("Allow", "Forbid", "Replace")
+_CRON_NAME_LENGTH: Final = 52  # eleven more are needed for the names of the jobs
+
+
+def cron_job(obj: Obj) -> list[FieldError]:
+    spec, name = obj["spec"], obj["metadata"].get("name", "")
+    found: list[FieldError] = []
+    schedule = spec.get("schedule", "")
+    fields = schedule.split()
+    if not schedule:
+        found.append(required("spec.schedule"))
+    elif schedule.startswith("TZ"):
+        text = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
+        found.append(invalid_value("spec.schedule", schedule, text))
+    elif not schedule.startswith("@") and len(fields) != 5:
+        text = f"expected exactly 5 fields, found {len(fields)}: [{' '.join(fields)}]"
+        found.append(invalid_value("spec.schedule", schedule, text))
+    elif not schedule.startswith("@"):
+        found += [
+            invalid_value(
+                "spec.schedule", schedule, f'failed to parse int from {f}: strconv.Atoi: parsing "{f}": invalid syntax'
+            )
+            for f in fields
+            if not re.fullmatch(r"[\d*/,?A-Za-z-]+", f) or re.search(r"[A-Za-z]{4}", f)
+        ]
+    zone = spec.get("timeZone")
+    if zone is not None and zone not in available_timezones():
+        found.append(invalid_value("spec.timeZone", zone, f"unknown time zone {zone}"))
+    if spec.get("concurrencyPolicy") not in _CONCURRENCY:
+        found.append(not_supported("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), _CONCURRENCY))
+    for key in ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
+        found += non_negative(spec.get(key), f"spec.{key}")
+    found += _job_spec(spec["jobTemplate"].get("spec") or {}, "spec.jobTemplate.spec")
+    if len(name) > _CRON_NAME_LENGTH:
+        text = f"must be no more than {_CRON_NAME_LENGTH} characters"
+        found.append(invalid_value("metadata.name", name, text))
+    return found

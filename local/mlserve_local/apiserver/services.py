@@ -46,6 +46,10 @@ class AddressPool:
         free = [port for port in NODE_PORTS if port not in taken]
         return random.choice(free)  # noqa: S311 - spreads, protects nothing
 
+    def has_port(self, port: int) -> bool:
+        """Whether a Service has the node port."""
+        return any(p.get("nodePort") == port for spec in self._services() for p in spec.get("ports") or ())
+
     def is_taken(self, address: str) -> bool:
         """Whether a Service has the address."""
         return any(spec.get("clusterIP") == address for spec in self._services())
@@ -54,23 +58,43 @@ class AddressPool:
 def admit(cluster: Cluster, obj: Obj, old: Obj | None, user: User) -> None:
     """Give a Service what it lacks: cluster address, IP families, node ports. An update keeps what it had."""
     spec = obj["spec"]
+    before: Obj = (old or {}).get("spec", {})
+    _drop_unfit(spec, before)
     if spec["type"] == "ExternalName":
         return
-    before: Obj = (old or {}).get("spec", {})
     had_address = before.get("type") not in (None, "ExternalName")
     if had_address:
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if key in before and not spec.get(key):
                 spec[key] = before[key]
-    _address(cluster.addresses, obj)
+        if spec["clusterIP"] != before.get("clusterIP") and spec["clusterIPs"] == before.get("clusterIPs"):
+            spec["clusterIPs"] = [spec["clusterIP"]]
+    _address(cluster.addresses, obj, before)
     _families(obj)
     if spec["type"] in ("NodePort", "LoadBalancer") and spec.get("allocateLoadBalancerNodePorts", True):
+        _check_ports(cluster.addresses, obj, before)
         _node_ports(cluster.addresses, spec, before)
     elif before.get("type") in ("NodePort", "LoadBalancer"):
         same = {p.get("nodePort") for p in before.get("ports") or ()}
         for port in spec.get("ports") or ():
             if port.get("nodePort") in same:
                 port.pop("nodePort", None)
+
+
+def _drop_unfit(spec: Obj, before: Obj) -> None:
+    """Fields that the former type needed, the new one has not, and the client did not touch."""
+    kinds = {
+        "ExternalName": ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "externalTrafficPolicy"),
+        "ClusterIP": ("externalTrafficPolicy",),
+    }
+    unfit = list(kinds.get(spec["type"], ()))
+    if spec["type"] != "LoadBalancer":
+        unfit += ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"]
+    for key in unfit:
+        if before.get("type") != spec["type"] and key in spec and spec[key] == before.get(key):
+            del spec[key]
+    if spec["type"] == "ExternalName" and not spec.get("clusterIP"):
+        spec.pop("clusterIP", None)
 
 
 def _families(obj: Obj) -> None:
@@ -96,13 +120,13 @@ def _families(obj: Obj) -> None:
         raise invalid("Service", "", obj["metadata"].get("name", ""), found)
 
 
-def _address(pool: AddressPool, obj: Obj) -> None:
+def _address(pool: AddressPool, obj: Obj, before: Obj) -> None:
     spec = obj["spec"]
     if spec.get("clusterIPs") and not spec.get("clusterIP"):
         spec["clusterIP"] = spec["clusterIPs"][0]
     if not spec.get("clusterIP"):
         spec["clusterIP"] = pool.next_address()
-    elif "uid" not in obj["metadata"] and spec["clusterIP"] != "None":
+    elif not before.get("clusterIP") and spec["clusterIP"] != "None":
         _check_address(pool, obj)
     spec.setdefault("clusterIPs", [spec["clusterIP"]])
 
@@ -112,7 +136,7 @@ def _check_address(pool: AddressPool, obj: Obj) -> None:
     field, problem = "spec.clusterIPs", ""
     try:
         if ipaddress.ip_address(address) not in pool.network:
-            problem = f"failed to allocate IP {address}: the provided IP ({address}) is not in the valid range"
+            problem = f"failed to allocate IP {address}: the provided network does not match the current range"
     except ValueError:
         return  # validation says so
     if not problem and pool.is_taken(address):
@@ -120,6 +144,23 @@ def _check_address(pool: AddressPool, obj: Obj) -> None:
     if problem:
         errors: list[FieldError] = [invalid_value(field, [address], problem)]
         raise invalid("Service", "", obj["metadata"].get("name", ""), errors)
+
+
+def _check_ports(pool: AddressPool, obj: Obj, before: Obj) -> None:
+    mine = {p.get("nodePort") for p in before.get("ports") or ()}
+    for index, port in enumerate(obj["spec"].get("ports") or ()):
+        wanted = port.get("nodePort")
+        if not wanted or wanted in mine:
+            continue
+        problem = ""
+        if wanted not in NODE_PORTS:
+            span = f"{NODE_PORTS.start}-{NODE_PORTS.stop - 1}"
+            problem = f"provided port is not in the valid range. The range of valid ports is {span}"
+        elif pool.has_port(wanted):
+            problem = "provided port is already allocated"
+        if problem:
+            error = invalid_value(f"spec.ports[{index}].nodePort", wanted, problem)
+            raise invalid("Service", "", obj["metadata"].get("name", ""), [error])
 
 
 def _node_ports(pool: AddressPool, spec: Obj, before: Any) -> None:

@@ -9,6 +9,7 @@ from mlserve_local.apiserver import (
     crd_rules,
     defaults,
     kind_rules,
+    network_rules,
     pod_defaults,
     pod_rules,
     prepare,
@@ -46,9 +47,13 @@ STRATEGIES: Final[dict[str, Strategy]] = {
         skeleton={"status": {"daemonEndpoints": {"kubeletEndpoint": {}}, "nodeInfo": {}}},
     ),
     "/persistentvolumeclaims": Strategy(
-        default=defaults.volume_claim, prepare_create=prepare.volume_claim, skeleton={"spec": {"resources": {}}}
+        default=defaults.volume_claim,
+        prepare_create=prepare.volume_claim,
+        validate=kind_rules.volume_claim,
+        validate_update=kind_rules.volume_claim_update,
+        skeleton={"spec": {"resources": {}}},
     ),
-    "/persistentvolumes": Strategy(default=defaults.volume, prepare_create=prepare.volume),
+    "/persistentvolumes": Strategy(default=defaults.volume, prepare_create=prepare.volume, validate=kind_rules.volume),
     "/pods": Strategy(
         default=pod_defaults.pod,
         admit=admission.pod,
@@ -65,8 +70,8 @@ STRATEGIES: Final[dict[str, Strategy]] = {
         default=defaults.service,
         admit=services.admit,
         prepare_create=prepare.service,
-        validate=kind_rules.service,
-        validate_update=kind_rules.service_update,
+        validate=network_rules.service,
+        validate_update=network_rules.service_update,
         create_on_update=True,
         skeleton={"status": {"loadBalancer": {}}},
     ),
@@ -74,7 +79,7 @@ STRATEGIES: Final[dict[str, Strategy]] = {
         default=defaults.daemon_set,
         prepare_create=prepare.workload,
         prepare_update=prepare.daemon_set_update,
-        validate=pod_rules.workload,
+        validate=pod_rules.daemon_set,
         validate_update=pod_rules.workload_update,
         skeleton={"spec": {**_TEMPLATE["spec"], "updateStrategy": {}}},
     ),
@@ -95,8 +100,8 @@ STRATEGIES: Final[dict[str, Strategy]] = {
     "apps/statefulsets": Strategy(
         default=defaults.stateful_set,
         prepare_create=prepare.workload,
-        validate=pod_rules.workload,
-        validate_update=pod_rules.workload_update,
+        validate=pod_rules.stateful_set,
+        validate_update=pod_rules.stateful_set_update,
         skeleton={"spec": {**_TEMPLATE["spec"], "updateStrategy": {}}},
     ),
     "autoscaling/horizontalpodautoscalers": Strategy(
@@ -108,6 +113,7 @@ STRATEGIES: Final[dict[str, Strategy]] = {
     "batch/cronjobs": Strategy(
         default=defaults.cron_job,
         prepare_create=prepare.workload,
+        validate=pod_rules.cron_job,
         skeleton={"spec": {"jobTemplate": {"metadata": {}, "spec": {"template": {"metadata": {}, "spec": {}}}}}},
     ),
     "batch/jobs": Strategy(
@@ -123,7 +129,9 @@ STRATEGIES: Final[dict[str, Strategy]] = {
     "networking.k8s.io/networkpolicies": Strategy(
         default=defaults.network_policy, skeleton={"spec": {"podSelector": {}}}
     ),
-    "networking.k8s.io/ingresses": Strategy(default=defaults.ingress, skeleton={"status": {"loadBalancer": {}}}),
+    "networking.k8s.io/ingresses": Strategy(
+        default=defaults.ingress, validate=network_rules.ingress, skeleton={"status": {"loadBalancer": {}}}
+    ),
     "rbac.authorization.k8s.io/roles": Strategy(
         default=defaults.role, admit=admission.role_escalation, create_on_update=True
     ),
@@ -148,8 +156,16 @@ STRATEGIES: Final[dict[str, Strategy]] = {
     ),
     "coordination.k8s.io/leases": Strategy(default=defaults.lease, validate=kind_rules.lease, create_on_update=True),
     "discovery.k8s.io/endpointslices": Strategy(default=defaults.endpoint_slice, validate=kind_rules.endpoint_slice),
-    "scheduling.k8s.io/priorityclasses": Strategy(default=defaults.priority_class),
-    "storage.k8s.io/storageclasses": Strategy(default=defaults.storage_class),
+    "scheduling.k8s.io/priorityclasses": Strategy(
+        default=defaults.priority_class,
+        validate=kind_rules.priority_class,
+        validate_update=kind_rules.priority_class_update,
+    ),
+    "storage.k8s.io/storageclasses": Strategy(
+        default=defaults.storage_class,
+        validate=kind_rules.storage_class,
+        validate_update=kind_rules.storage_class_update,
+    ),
     "admissionregistration.k8s.io/validatingwebhookconfigurations": Strategy(default=defaults.validating_webhooks),
     "admissionregistration.k8s.io/mutatingwebhookconfigurations": Strategy(default=defaults.mutating_webhooks),
     "apiextensions.k8s.io/customresourcedefinitions": Strategy(

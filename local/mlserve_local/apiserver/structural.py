@@ -230,19 +230,21 @@ class Validator:
             passing = sum(not r for r in results)
             if name == "allOf" and passing < len(results):
                 self.errors += [e for r in results for e in r]
-                self._say(path, _shown(value), "must validate all the schemas (allOf)")
+                none = "" if passing else ". None validated"
+                self._reject(path, f"must validate all the schemas (allOf){none}")
             elif name == "anyOf" and not passing:
+                self._reject(path, "must validate at least one schema (anyOf)")
                 self.errors += results[0]
-                self._say(path, _shown(value), "must validate at least one schema (anyOf)")
             elif name == "oneOf" and passing != 1:
                 found = "Found none valid" if not passing else f"Found {passing} valid alternatives"
-                self._say(path, _shown(value), f"must validate one and only one schema (oneOf). {found}")
+                self._reject(path, f"must validate one and only one schema (oneOf). {found}")
+                self.errors += results[0] if not passing else []
         if "not" in raw and not _errors_of(value, raw["not"], path):
-            self._say(path, _shown(value), "must not validate the schema (not)")
+            self._reject(path, "must not validate the schema (not)")
 
-
-def _shown(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool) else ""
+    def _reject(self, path: str, text: str) -> None:
+        """Combinations are judged without a field of their own."""
+        self._add(invalid_value(_NIL, "", f'"{path}" {text}'))
 
 
 def _errors_of(value: Any, source: Obj, path: str) -> list[FieldError]:
