@@ -168,8 +168,8 @@ class Place:
         return self.until_status(name, "Ready", is_ready)
 
     def url(self, name: str) -> str:
-        def annotation() -> str | None:
-            return self.get("service", name)["metadata"].get("annotations", {}).get("mlserve.io/local-url")
+        def annotation() -> str:
+            return str(self.get("service", name)["metadata"].get("annotations", {}).get("mlserve.io/local-url", ""))
 
         return str(self.cluster.wait(annotation, what="front door on this machine"))
 
