@@ -11,6 +11,7 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
+from mlserve_local.apiserver import namespaces, times
 from mlserve_local.apiserver.deletion import FOREGROUND, ORPHAN, DeleteOptions, delete
 from mlserve_local.apiserver.errors import Obj, StatusError
 from mlserve_local.apiserver.registry import Resource
@@ -242,7 +243,7 @@ class Janitor:
         stored = self._cluster.registry.collection(spaces).get("", name)
         if stored is None or not stored.data["metadata"].get("deletionTimestamp"):
             return
-        left = 0
+        left: dict[str, list[Stored]] = {}
         for resource in list(self._cluster.registry.storage_resources()):
             if not resource.namespaced:
                 continue
@@ -252,8 +253,23 @@ class Janitor:
                     delete(self._cluster, resource, item, DeleteOptions(policy="Background"))
                 elif self._node_is_gone(item) if resource.key == "/pods" else False:
                     delete(self._cluster, resource, item, DeleteOptions(grace_seconds=0))
-            left += len(collection.objects.get(name, ()))
-        if not left and stored.data["spec"].get("finalizers"):
+            if remaining := collection.list(name):
+                left[f"{resource.plural}.{resource.group}"] = remaining
+        if left:
+            self._tell_what_remains(spaces, stored, left)
+        elif stored.data["spec"].get("finalizers"):
             obj = self._cluster.edit(spaces, stored)
             obj["spec"].pop("finalizers", None)
+            self._cluster.commit(spaces, obj, stored)
+
+    def _tell_what_remains(self, spaces: Resource, stored: Stored, left: dict[str, list[Stored]]) -> None:
+        obj = self._cluster.edit(spaces, stored)
+        old = {c["type"]: c for c in obj["status"].get("conditions") or ()}
+        conditions = namespaces.deletion_conditions(left)
+        for condition in conditions:
+            before = old.get(condition["type"], {})
+            same = before.get("status") == condition["status"]
+            condition["lastTransitionTime"] = before["lastTransitionTime"] if same else times.now()
+        obj["status"]["conditions"] = conditions
+        if obj != stored.data:
             self._cluster.commit(spaces, obj, stored)

@@ -54,14 +54,7 @@ def definition(obj: Obj) -> list[FieldError]:
     if spec.get("scope") not in ("Cluster", "Namespaced"):
         found.append(not_supported("spec.scope", spec.get("scope", ""), ["Cluster", "Namespaced"]))
     found += _names(names)
-    if spec.get("preserveUnknownFields"):
-        text = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
-        found.append(invalid_value("spec.preserveUnknownFields", True, text))
-    conversion = spec.get("conversion") or {}
-    if conversion.get("strategy") not in ("None", "Webhook"):
-        found.append(not_supported("spec.conversion.strategy", conversion.get("strategy", ""), ["None", "Webhook"]))
-    elif conversion["strategy"] == "Webhook" and not (conversion.get("webhook") or {}).get("clientConfig"):
-        found.append(required("spec.conversion.webhook.clientConfig", "required when strategy is set to Webhook"))
+    found += _conversion(spec)
     versions = spec.get("versions") or []
     if not versions:
         found.append(required("spec.versions", "must have at least one version"))
@@ -78,6 +71,19 @@ def definition(obj: Obj) -> list[FieldError]:
             invalid_value(f"{field}.name", version.get("name", ""), t) for t in dns_1035_label(version.get("name", ""))
         ]
         found += _version(version, field)
+    return found
+
+
+def _conversion(spec: Obj) -> list[FieldError]:
+    found: list[FieldError] = []
+    if spec.get("preserveUnknownFields"):
+        text = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+        found.append(invalid_value("spec.preserveUnknownFields", True, text))
+    conversion = spec.get("conversion") or {}
+    if conversion.get("strategy") not in ("None", "Webhook"):
+        found.append(not_supported("spec.conversion.strategy", conversion.get("strategy", ""), ["None", "Webhook"]))
+    elif conversion["strategy"] == "Webhook" and not (conversion.get("webhook") or {}).get("clientConfig"):
+        found.append(required("spec.conversion.webhook.clientConfig", "required when strategy is set to Webhook"))
     return found
 
 

@@ -15,6 +15,7 @@ from mlserve_local.apiserver.errors import (
     Obj,
     bad_request,
     conflict,
+    forbidden,
     invalid_options,
     invalid_value,
     not_supported,
@@ -83,7 +84,8 @@ def delete(cluster: Cluster, resource: Resource, stored: Stored, options: Delete
     finalizers = _finalizers(metadata.get("finalizers", []), options.policy)
     grace = _grace(resource, stored.data, options)
     deleting = metadata.get("deletionTimestamp")
-    if deleting and finalizers == metadata.get("finalizers", []):
+    force = resource.key == "/pods" and grace == 0 and bool(metadata.get("deletionGracePeriodSeconds"))
+    if deleting and not force and finalizers == metadata.get("finalizers", []):
         if not finalizers and grace == 0:
             return _remove(cluster, resource, stored, stored.data, options), True
         if grace >= (metadata.get("deletionGracePeriodSeconds") or 0):
@@ -97,8 +99,7 @@ def delete(cluster: Cluster, resource: Resource, stored: Stored, options: Delete
     if not finalizers:
         del made["finalizers"]
         if grace == 0:
-            shown = last if resource.key == "/pods" else stored.data
-            return _remove(cluster, resource, stored, shown, options), True
+            return _leave(cluster, resource, stored, last, options), True
     return cluster.commit(resource, last, stored, dry_run=options.dry_run), False
 
 
@@ -145,6 +146,18 @@ def _remove(cluster: Cluster, resource: Resource, stored: Stored, last: Obj, opt
     return cluster.store.delete(cluster.registry.collection(resource), stored, last)
 
 
+IMMORTAL: Final = ("default", "kube-public", "kube-system")
+
+
+def _leave(cluster: Cluster, resource: Resource, stored: Stored, marked: Obj, options: DeleteOptions) -> Stored:
+    """Remove at once. Watchers of pods see that one is leaving before they see that it is gone."""
+    if resource.key != "/pods":
+        return _remove(cluster, resource, stored, stored.data, options)
+    if not options.dry_run:
+        stored = cluster.store.write(cluster.registry.collection(resource), marked)
+    return _remove(cluster, resource, stored, marked, options)
+
+
 def _mark_namespace(
     cluster: Cluster, resource: Resource, stored: Stored, options: DeleteOptions
 ) -> tuple[Stored, bool]:
@@ -152,6 +165,8 @@ def _mark_namespace(
         if not stored.data.get("spec", {}).get("finalizers") and not stored.data["metadata"].get("finalizers"):
             return _remove(cluster, resource, stored, stored.data, options), True
         return stored, False
+    if stored.name in IMMORTAL:
+        raise forbidden("namespaces", "", stored.name, "this namespace may not be deleted")
     last = copy.deepcopy(stored.data)
     last["metadata"]["deletionTimestamp"] = times.now()
     last.setdefault("status", {})["phase"] = "Terminating"

@@ -6,15 +6,49 @@ Deleting a namespace only marks it; everything inside is deleted in rounds until
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from mlserve_local.apiserver.errors import StatusError, forbidden, not_found
+from mlserve_local.apiserver.errors import Obj, StatusError, forbidden, not_found
 from mlserve_local.apiserver.registry import Resource
+from mlserve_local.apiserver.storage import Stored
 
 if TYPE_CHECKING:
     from mlserve_local.apiserver.cluster import Cluster
 
 INITIAL: Final = ("default", "kube-node-lease", "kube-public", "kube-system")
+
+
+def deletion_conditions(left: dict[str, list[Stored]]) -> list[Obj]:
+    """What the status of a terminating namespace says about ``left``, its remaining objects by resource."""
+    counts = [f"{resource} has {len(found)} resource instances" for resource, found in sorted(left.items())]
+    holders = Counter(f for found in left.values() for s in found for f in s.data["metadata"].get("finalizers", ()))
+    held = [f"{name} in {count} resource instances" for name, count in sorted(holders.items())]
+    remaining = f"Some resources are remaining: {', '.join(counts)}"
+    finalizers = f"Some content in the namespace has finalizers remaining: {', '.join(held)}"
+    rows = (
+        ("DeletionDiscoveryFailure", "False", "ResourcesDiscovered", "All resources successfully discovered"),
+        (
+            "DeletionGroupVersionParsingFailure",
+            "False",
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
+        (
+            "DeletionContentFailure",
+            "False",
+            "ContentDeleted",
+            "All content successfully deleted, may be waiting on finalization",
+        ),
+        ("ContentRemaining", "True", "SomeResourcesRemain", remaining),
+        ("FinalizersRemaining", "True", "SomeFinalizersRemain", finalizers)
+        if held
+        else ("FinalizersRemaining", "False", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+    )
+    return [
+        {"type": f"Namespace{kind}", "status": status, "reason": reason, "message": message}
+        for kind, status, reason, message in rows
+    ]
 
 
 class Namespaces:

@@ -71,27 +71,32 @@ def _event(obj: Obj) -> list[Any]:
 def _claim(obj: Obj) -> list[Any]:
     name, age = name_and_age(obj)
     spec, status = obj["spec"], obj.get("status", {})
-    size = (status.get("capacity") or {}).get("storage", "") if status.get("phase") == "Bound" else ""
-    short = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
-    modes = ",".join(short.get(m, m) for m in status.get("accessModes") or ())
+    size = (status.get("capacity") or {}).get("storage", "") if spec.get("volumeName") else ""
+    phase = "Terminating" if obj["metadata"].get("deletionTimestamp") else status.get("phase")
     return [
         name,
-        status.get("phase"),
+        phase,
         spec.get("volumeName", ""),
         size,
-        modes,
+        _modes(status) if spec.get("volumeName") else "",
         spec.get("storageClassName", ""),
-        "<unset>",
+        spec.get("volumeAttributesClassName") or "<unset>",
         age,
-        spec.get("volumeMode"),
+        spec.get("volumeMode", "<unset>"),
     ]
 
 
 def _slice(obj: Obj) -> list[Any]:
     name, age = name_and_age(obj)
-    ports = ",".join(str(p.get("port")) for p in obj.get("ports") or ()) or "<unset>"
-    addresses = ",".join(a for e in obj.get("endpoints") or () for a in e.get("addresses") or ()) or "<unset>"
-    return [name, obj.get("addressType"), ports, addresses, age]
+    ports = [str(p.get("port", "*")) for p in obj.get("ports") or ()]
+    addresses = [a for e in obj.get("endpoints") or () for a in e.get("addresses") or ()]
+    return [name, obj.get("addressType"), _some(ports), _some(addresses), age]
+
+
+def _some(texts: list[str]) -> str:
+    """The first three, and how many there are besides."""
+    more = f" + {len(texts) - 3} more..." if len(texts) > 3 else ""
+    return ",".join(texts[:3]) + more or "<unset>"
 
 
 def _endpoints(obj: Obj) -> list[Any]:
@@ -102,7 +107,84 @@ def _endpoints(obj: Obj) -> list[Any]:
         for p in s.get("ports") or ()
         for a in s.get("addresses") or ()
     ]
-    return [name, ",".join(found) or NONE, age]
+    more = f" + {len(found) - 3} more..." if len(found) > 3 else ""
+    return [name, ",".join(found[:3]) + more or NONE, age]
+
+
+def _volume(obj: Obj) -> list[Any]:
+    name, age = name_and_age(obj)
+    spec, status = obj["spec"], obj.get("status", {})
+    claim = spec.get("claimRef")
+    return [
+        name,
+        (spec.get("capacity") or {}).get("storage", ""),
+        _modes(spec),
+        spec.get("persistentVolumeReclaimPolicy", ""),
+        "Terminating" if obj["metadata"].get("deletionTimestamp") else status.get("phase", ""),
+        f"{claim.get('namespace', '')}/{claim.get('name', '')}" if claim else "",
+        spec.get("storageClassName", ""),
+        spec.get("volumeAttributesClassName") or "<unset>",
+        status.get("reason", ""),
+        age,
+        spec.get("volumeMode", "<unset>"),
+    ]
+
+
+def _modes(holder: Obj) -> str:
+    short = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+    present = holder.get("accessModes") or ()
+    return ",".join(text for mode, text in short.items() if mode in present)
+
+
+def _ingress(obj: Obj) -> list[Any]:
+    name, age = name_and_age(obj)
+    spec = obj.get("spec", {})
+    rules = spec.get("rules") or []
+    hosts = [r["host"] for r in rules[:3] if r.get("host")]
+    shown = ",".join(hosts) or "*"
+    if hosts and len(rules) > 3:
+        shown += f" + {len(rules) - 3} more..."
+    ingress = (obj.get("status", {}).get("loadBalancer") or {}).get("ingress") or []
+    addresses = ",".join(sorted({i.get("ip") or i.get("hostname", "") for i in ingress}))
+    return [name, spec.get("ingressClassName", NONE), shown, addresses, "80, 443" if spec.get("tls") else "80", age]
+
+
+def _ingress_class(obj: Obj) -> list[Any]:
+    name, age = name_and_age(obj)
+    spec = obj.get("spec", {})
+    parameters, text = spec.get("parameters"), NONE
+    if parameters:
+        group = f".{parameters['apiGroup']}" if parameters.get("apiGroup") else ""
+        text = f"{parameters.get('kind', '')}{group}/{parameters.get('name', '')}"
+    return [name, spec.get("controller", ""), text, age]
+
+
+def _storage_class(obj: Obj) -> list[Any]:
+    name, age = name_and_age(obj)
+    if (obj["metadata"].get("annotations") or {}).get("storageclass.kubernetes.io/is-default-class") == "true":
+        name += " (default)"
+    return [
+        name,
+        obj.get("provisioner", ""),
+        obj.get("reclaimPolicy", "Delete"),
+        obj.get("volumeBindingMode", "Immediate"),
+        bool(obj.get("allowVolumeExpansion")),
+        age,
+    ]
+
+
+def _quota(obj: Obj) -> list[Any]:
+    name, age = name_and_age(obj)
+    status = obj.get("status") or {}
+    hard, used = status.get("hard") or {}, status.get("used") or {}
+    limits = sorted(k for k in hard if k.startswith("limits."))
+    requests = sorted(k for k in hard if not k.startswith("limits."))
+    texts = [", ".join(f"{k}: {used.get(k, '0')}/{hard[k]}" for k in keys) for keys in (requests, limits)]
+    return [name, *texts, age]
+
+
+def _role(obj: Obj) -> list[Any]:
+    return [obj["metadata"]["name"], obj["metadata"].get("creationTimestamp")]
 
 
 def _simple(*paths: str) -> Callable[[Obj], list[Any]]:
@@ -209,12 +291,8 @@ PRINTERS: Final[dict[str, Printer]] = {
         columns("Name", "Min Available", "Max Unavailable", "Allowed Disruptions:integer", "Age"), _budget
     ),
     "discovery.k8s.io/endpointslices": Printer(columns("Name", "AddressType", "Ports", "Endpoints", "Age"), _slice),
-    "rbac.authorization.k8s.io/roles": Printer(
-        columns("Name", "Created At:date"), lambda o: [o["metadata"]["name"], o["metadata"].get("creationTimestamp")]
-    ),
-    "rbac.authorization.k8s.io/clusterroles": Printer(
-        columns("Name", "Created At:date"), lambda o: [o["metadata"]["name"], o["metadata"].get("creationTimestamp")]
-    ),
+    "rbac.authorization.k8s.io/roles": Printer(columns("Name", "Created At:date"), _role),
+    "rbac.authorization.k8s.io/clusterroles": Printer(columns("Name", "Created At:date"), _role),
     "rbac.authorization.k8s.io/rolebindings": Printer(
         columns("Name", "Role", "Age", "Users*", "Groups*", "ServiceAccounts*"), _binding
     ),
@@ -222,7 +300,7 @@ PRINTERS: Final[dict[str, Printer]] = {
         columns("Name", "Role", "Age", "Users*", "Groups*", "ServiceAccounts*"), _binding
     ),
     "scheduling.k8s.io/priorityclasses": Printer(
-        columns("Name", "Value", "Global-Default", "Age", "PreemptionPolicy"),
+        columns("Name", "Value:integer", "Global-Default:boolean", "Age", "PreemptionPolicy"),
         lambda o: [
             o["metadata"]["name"],
             o.get("value", 0),
@@ -239,5 +317,34 @@ PRINTERS: Final[dict[str, Printer]] = {
             times.age(o["metadata"].get("creationTimestamp")),
         ],
     ),
-    "storage.k8s.io/storageclasses": Printer(columns("Name", "Provisioner", "Age"), _simple("provisioner")),
+    "storage.k8s.io/storageclasses": Printer(
+        columns("Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion", "Age"),
+        _storage_class,
+    ),
+    "/persistentvolumes": Printer(
+        columns(
+            "Name",
+            "Capacity",
+            "Access Modes",
+            "Reclaim Policy",
+            "Status",
+            "Claim",
+            "StorageClass",
+            "VolumeAttributesClass",
+            "Reason",
+            "Age",
+            "VolumeMode*",
+        ),
+        _volume,
+    ),
+    "networking.k8s.io/ingresses": Printer(columns("Name", "Class", "Hosts", "Address", "Ports", "Age"), _ingress),
+    "networking.k8s.io/ingressclasses": Printer(columns("Name", "Controller", "Parameters", "Age"), _ingress_class),
+    "/resourcequotas": Printer(columns("Name", "Request", "Limit", "Age"), _quota),
+    "node.k8s.io/runtimeclasses": Printer(columns("Name", "Handler", "Age"), _simple("handler")),
+    "admissionregistration.k8s.io/validatingwebhookconfigurations": Printer(
+        columns("Name", "Webhooks:integer", "Age"), _simple("webhooks")
+    ),
+    "admissionregistration.k8s.io/mutatingwebhookconfigurations": Printer(
+        columns("Name", "Webhooks:integer", "Age"), _simple("webhooks")
+    ),
 }

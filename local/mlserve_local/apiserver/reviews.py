@@ -29,8 +29,12 @@ def create(cluster: Cluster, request: Request, resource: Resource, target: Targe
             metadata["creationTimestamp"] = times.now()
             made["status"] = {"userInfo": _user_info(request.user)}
         case "TokenReview":
+            if not spec.get("token"):
+                raise bad_request("token is required for TokenReview in authentication")
             made |= {"spec": spec, "status": _token_status(cluster, spec)}
         case "SelfSubjectRulesReview":
+            if not spec.get("namespace"):
+                raise bad_request("no namespace on request")
             made |= {"spec": {}, "status": _rules(cluster, request.user, spec.get("namespace", ""))}
         case _:
             user = _subject(request, resource, spec)

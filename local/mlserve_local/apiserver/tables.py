@@ -17,6 +17,8 @@ from mlserve_local.apiserver.registry import Resource
 from mlserve_local.apiserver.schema import OBJECT_META, definition
 from mlserve_local.apiserver.storage import Stored
 
+_COMPLETED: Final = {"Succeeded": "The pod has completed successfully.", "Failed": "The pod failed."}
+
 
 def partial(resource: Resource, stored: Stored, version: str = "v1") -> Obj:
     """Only the metadata of an object."""
@@ -32,8 +34,11 @@ def table(resource: Resource, found: list[Stored], include: str, version: str = 
     printer = _printer(resource)
     rows = []
     for stored in found:
-        obj = resource.view(stored)
+        obj = stored.data if resource.custom is None else resource.view(stored)
         row: Obj = {"cells": printer.cells(obj)}
+        phase = (obj.get("status") or {}).get("phase") if resource.key == "/pods" else None
+        if phase in _COMPLETED:
+            row["conditions"] = [{"type": "Completed", "status": "True", "reason": phase, "message": _COMPLETED[phase]}]
         if include == "Object":
             row["object"] = resource.full(stored)
         elif include != "None":

@@ -25,6 +25,17 @@ def _replica_set(obj: Obj) -> list[Any]:
     return [name, *counts, age, *containers(obj), label_text(selector)]
 
 
+def _controller(obj: Obj) -> list[Any]:
+    chosen = {"matchLabels": obj["spec"].get("selector") or {}}
+    return [*_replica_set(obj)[:-1], label_text(chosen)]
+
+
+def _pod_template(obj: Obj) -> list[Any]:
+    template = obj.get("template") or {}
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    return [obj["metadata"]["name"], *containers({"spec": {"template": template}}), label_text({"matchLabels": labels})]
+
+
 def _stateful_set(obj: Obj) -> list[Any]:
     name, age = name_and_age(obj)
     return [
@@ -87,7 +98,7 @@ def _pod_reason(obj: Obj) -> str:  # noqa: C901 - the order of kubectl, case by 
         if ended and ended.get("exitCode") == 0:
             continue
         if ended:
-            return "Init:" + (ended.get("reason") or f"ExitCode:{ended.get('exitCode')}")
+            return "Init:" + (ended.get("reason") or _exit(ended))
         waiting = state.get("waiting", {}).get("reason", "")
         if waiting and waiting != "PodInitializing":
             return f"Init:{waiting}"
@@ -99,7 +110,7 @@ def _pod_reason(obj: Obj) -> str:  # noqa: C901 - the order of kubectl, case by 
             reason = state["waiting"]["reason"]
         elif "terminated" in state:
             ended = state["terminated"]
-            reason = ended.get("reason") or f"ExitCode:{ended.get('exitCode', 0)}"
+            reason = ended.get("reason") or _exit(ended)
         elif entry.get("ready") and "running" in state:
             running = True
     if reason == "Completed" and running:
@@ -107,6 +118,10 @@ def _pod_reason(obj: Obj) -> str:  # noqa: C901 - the order of kubectl, case by 
     if obj["metadata"].get("deletionTimestamp"):
         return "Unknown" if status.get("reason") == "NodeLost" else "Terminating"
     return str(reason)
+
+
+def _exit(ended: Obj) -> str:
+    return f"Signal:{ended['signal']}" if ended.get("signal") else f"ExitCode:{ended.get('exitCode', 0)}"
 
 
 def _is_ready(status: Obj) -> bool:
@@ -168,6 +183,12 @@ def _node(obj: Obj) -> list[Any]:
     ]
 
 
+def _completions(spec: Obj) -> str:
+    if spec.get("completions") is not None:
+        return str(spec["completions"])
+    return f"1 of {spec['parallelism']}" if spec.get("parallelism", 0) > 1 else "1"
+
+
 def _job(obj: Obj) -> list[Any]:
     name, age = name_and_age(obj)
     status, spec = obj.get("status", {}), obj["spec"]
@@ -177,8 +198,14 @@ def _job(obj: Obj) -> list[Any]:
         if done.get("Complete") == "True"
         else "Failed"
         if done.get("Failed") == "True"
+        else "Terminating"
+        if obj["metadata"].get("deletionTimestamp")
         else "Suspended"
-        if spec.get("suspend")
+        if done.get("Suspended") == "True"
+        else "FailureTarget"
+        if done.get("FailureTarget") == "True"
+        else "SuccessCriteriaMet"
+        if done.get("SuccessCriteriaMet") == "True"
         else "Running"
     )
     end = status.get("completionTime")
@@ -190,7 +217,7 @@ def _job(obj: Obj) -> list[Any]:
     return [
         name,
         state,
-        f"{status.get('succeeded', 0)}/{spec.get('completions') or 1}",
+        f"{status.get('succeeded', 0)}/{_completions(spec)}",
         duration,
         age,
         *containers(obj),
@@ -220,6 +247,10 @@ _WORKLOAD: Final = ("Containers*", "Images*", "Selector*")
 
 WORKLOAD_PRINTERS: Final[dict[str, Printer]] = {
     "apps/deployments": Printer(columns("Name", "Ready", "Up-to-date", "Available", "Age", *_WORKLOAD), _deployment),
+    "/replicationcontrollers": Printer(
+        columns("Name", "Desired:integer", "Current:integer", "Ready:integer", "Age", *_WORKLOAD), _controller
+    ),
+    "/podtemplates": Printer(columns("Name", "Containers", "Images", "Pod Labels"), _pod_template),
     "apps/replicasets": Printer(
         columns("Name", "Desired:integer", "Current:integer", "Ready:integer", "Age", *_WORKLOAD), _replica_set
     ),
@@ -260,7 +291,9 @@ WORKLOAD_PRINTERS: Final[dict[str, Printer]] = {
     ),
     "batch/jobs": Printer(columns("Name", "Status", "Completions", "Duration", "Age", *_WORKLOAD), _job),
     "batch/cronjobs": Printer(
-        columns("Name", "Schedule", "Timezone", "Suspend", "Active:integer", "Last Schedule", "Age", *_WORKLOAD),
+        columns(
+            "Name", "Schedule", "Timezone", "Suspend:boolean", "Active:integer", "Last Schedule", "Age", *_WORKLOAD
+        ),
         _cron_job,
     ),
 }
