@@ -6,7 +6,9 @@ JSON Schema has no word for: defaults of nested objects, list-map keys, int-or-s
 `rules.py`.
 
 Defaults are written for the whole spec but `spec.model` and `spec.runtime`: what the user set there is hashed
-into the revision, and a default that a later release changes must not give running models a new revision.
+into the revision, and a default that a later release changes must not give running models a new revision. Nor are
+defaults written inside list items: a list belongs to who applied it, and an item that the server filled up looks to
+`kubectl apply` and to GitOps tools as if somebody had changed it. There the description says what holds.
 """
 
 from __future__ import annotations
@@ -150,14 +152,14 @@ def _property(field: FieldInfo, raw: Schema, definitions: Schema, *, defaults: b
     if len(branches) == 1:  # `X | None`: an optional field is simply not required
         raw = branches[0]
     if raw.get("type") == "array":
-        return _list(model, raw, definitions, defaults=defaults)
+        return _list(model, raw, definitions)
     if model is not None:
         return structural_schema(model, defaults=defaults)
     return _leaf(raw, definitions)
 
 
-def _list(model: type[BaseModel] | None, raw: Schema, definitions: Schema, *, defaults: bool) -> Schema:
-    items = _leaf(raw["items"], definitions) if model is None else structural_schema(model, defaults=defaults)
+def _list(model: type[BaseModel] | None, raw: Schema, definitions: Schema) -> Schema:
+    items = _leaf(raw["items"], definitions) if model is None else structural_schema(model, defaults=False)
     schema: Schema = {"type": "array", **_constraints(raw), "items": items}
     if model in LIST_MAP_KEYS:
         schema |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(LIST_MAP_KEYS[model])}

@@ -93,12 +93,12 @@ RULES: Final[dict[type[api.ApiModel], tuple[Rule, ...]]] = {
     ),
     api.Step: (
         Rule(
-            "self.until != 'Conclusive' || has(self.maxSeconds)",
+            "!has(self.until) || self.until != 'Conclusive' || has(self.maxSeconds)",
             "a step with until: Conclusive needs maxSeconds: an experiment without a winner must end too",
             ".maxSeconds",
         ),
         Rule(
-            "!has(self.maxSeconds) || self.maxSeconds >= self.holdSeconds",
+            "!has(self.maxSeconds) || self.maxSeconds >= (has(self.holdSeconds) ? self.holdSeconds : 60)",
             "maxSeconds must not be below holdSeconds",
             ".maxSeconds",
         ),
@@ -106,7 +106,7 @@ RULES: Final[dict[type[api.ApiModel], tuple[Rule, ...]]] = {
     api.Rollout: (
         Rule(_ascending_weights(), "weights of steps must rise from step to step", ".steps"),
         Rule(
-            "!self.steps.exists(step, step.until == 'Conclusive')"
+            "!self.steps.exists(step, has(step.until) && step.until == 'Conclusive')"
             " || self.analysis.reward.enabled || self.analysis.labels.enabled",
             "a Conclusive step is decided by feedback: enable analysis.reward or analysis.labels",
             ".analysis",

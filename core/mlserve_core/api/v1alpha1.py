@@ -249,8 +249,10 @@ class Step(ApiModel):
     """One step of a rollout."""
 
     weight: Weight = Field(..., description="Percent of requests the new revision gets.")
-    hold_seconds: Seconds = Field(60, description="Shortest time at this weight.")
-    until: Until = Field(Until.HELD, description="Held: time and evidence. Conclusive: an A/B test, by reward.")
+    hold_seconds: Seconds = Field(60, description="Shortest time at this weight; 60 if not given.")
+    until: Until = Field(
+        Until.HELD, description="Held (if not given): time and evidence. Conclusive: an A/B test, by reward."
+    )
     max_seconds: Seconds | None = Field(None, description="Longest time of a Conclusive step.")
 
 
@@ -285,7 +287,9 @@ class PrometheusCheck(ApiModel):
     query: str = Field(..., min_length=1, max_length=4096, description="An instant query with one result.")
     max: str | None = Field(None, max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?$", description="Failed above.")
     min: str | None = Field(None, max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?$", description="Failed below.")
-    failure_limit: int = Field(3, ge=1, le=100, description="Consecutive failures that count as a regression.")
+    failure_limit: int = Field(
+        3, ge=1, le=100, description="Consecutive failures that count as a regression; 3 if not given."
+    )
 
 
 class Analysis(ApiModel):
@@ -363,7 +367,7 @@ class FeatureOverride(ApiModel):
     """Settings of one feature."""
 
     name: ShortText = Field(..., min_length=1, description="Name of the feature in the profile.")
-    enabled: bool = Field(True, description="False leaves the feature out.")
+    enabled: bool = Field(True, description="False leaves the feature out; true if not given.")
     effect_percent: int | None = Field(None, ge=1, le=100, description="Overrides effectPercent.")
 
 
