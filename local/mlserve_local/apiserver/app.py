@@ -113,6 +113,8 @@ class ApiServerApp:
             and not target.subresource
         ):
             raise method_not_allowed()
+        if resource.custom is not None and resource.custom.deprecation:
+            request.warnings.append(resource.custom.deprecation)
         if target.subresource:
             return await self._subresource(request, resource, target, verb)
         if resource.group == metrics_api.GROUP and verb in resource.verbs:

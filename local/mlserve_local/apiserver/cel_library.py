@@ -21,6 +21,8 @@ from mlserve_local.apiserver import quantity
 _QUANTITY: Final = "$quantity"
 _URL: Final = "$url"
 _SEMVER: Final = "$semver"
+_IP: Final = "$ip"
+_CIDR: Final = "$cidr"
 
 
 def _amount(value: Any) -> Decimal:
@@ -56,6 +58,33 @@ def _url(text: str) -> dict[str, str]:
 
 def _is_url(text: Any) -> bool:
     return isinstance(text, str) and " " not in text and bool(urlsplit(text).scheme or text.startswith("/"))
+
+
+def _ip(value: Any) -> dict[str, str]:
+    """``ip('10.0.0.1')``, or ``.ip()`` of a network."""
+    if isinstance(value, dict):
+        return {_IP: str(_network(value).network_address) if _CIDR not in value else value[_CIDR].partition("/")[0]}
+    return {_IP: str(ipaddress.ip_address(value))}
+
+
+def _address(value: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(value[_IP] if isinstance(value, dict) else value)
+
+
+def _cidr(text: str) -> dict[str, str]:
+    if "/" not in text:
+        raise ValueError(f"network address parse error during conversion from string: {text}")
+    ipaddress.ip_network(text, strict=False)
+    return {_CIDR: text}
+
+
+def _network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(value[_CIDR] if isinstance(value, dict) else value, strict=False)
+
+
+def _contains_network(outer: Any, inner: Any) -> bool:
+    left, right = _network(outer), _network(inner)
+    return left.version == right.version and left.supernet_of(right)  # type: ignore[arg-type]
 
 
 def _succeeds(call: Callable[[Any], Any]) -> Callable[[Any], bool]:
@@ -152,6 +181,24 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "getQuery": lambda u: parse_qs(urlsplit(u[_URL]).query),
     "isIP": _succeeds(ipaddress.ip_address),
     "isCIDR": _succeeds(lambda t: ipaddress.ip_network(t, strict=False) if "/" in t else ipaddress.ip_network("")),
+    "ip": _ip,
+    "family": lambda a: _address(a).version,
+    "isLoopback": lambda a: _address(a).is_loopback,
+    "isUnspecified": lambda a: _address(a).is_unspecified,
+    "isLinkLocalUnicast": lambda a: _address(a).is_link_local,
+    "isGlobalUnicast": lambda a: (
+        not (
+            _address(a).is_loopback
+            or _address(a).is_multicast
+            or _address(a).is_unspecified
+            or _address(a).is_link_local
+        )
+    ),
+    "cidr": _cidr,
+    "containsIP": lambda network, a: _address(a) in _network(network),
+    "containsCIDR": _contains_network,
+    "prefixLength": lambda network: _network(network).prefixlen,
+    "masked": lambda network: {_CIDR: str(_network(network))},
     "find": _find,
     "findAll": _find_all,
     "indexOf": _index_of,

@@ -37,6 +37,7 @@ class CustomVersion:
     columns: list[Obj] = field(default_factory=list)
     selectable: list[str] = field(default_factory=list)
     scale: Obj | None = None
+    deprecation: str = ""  # what every answer warns of
 
     def decode(self, obj: Obj, problems: decoding.Problems) -> Obj:
         """Prune, check metadata, fill in defaults."""
@@ -188,6 +189,9 @@ class CustomResources:
 
     def _resource(self, spec: Obj, names: Obj, version: Obj, key: str) -> Resource:
         custom = compile_version(version)
+        if version.get("deprecated"):
+            default = f"{spec['group']}/{version['name']} {names['kind']} is deprecated"
+            custom.deprecation = version.get("deprecationWarning") or default
         subresources: dict[str, Subresource] = {}
         declared = version.get("subresources") or {}
         if "status" in declared:

@@ -213,3 +213,8 @@ def unsupported_media_type(supported: Sequence[str]) -> StatusError:
 def not_acceptable(supported: Sequence[str]) -> StatusError:
     text = ", ".join(supported)
     return StatusError(406, "NotAcceptable", f"only the following media types are accepted: {text}", None)
+
+
+def unfit_transform(message: str) -> StatusError:
+    """406: the transformation asked for is one of lists, or of single objects."""
+    return StatusError(406, "NotAcceptable", message, None)

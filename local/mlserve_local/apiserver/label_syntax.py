@@ -27,7 +27,7 @@ def _found(token: str, expected: str) -> _SyntaxError:
 
 class _Parser:
     def __init__(self, text: str) -> None:
-        self._tokens = [*_TOKEN.findall(text), ""]
+        self._tokens: list[str] = [*_TOKEN.findall(text), ""]
         self._position = 0
 
     def peek(self) -> str:

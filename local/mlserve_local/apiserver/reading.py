@@ -20,6 +20,7 @@ from mlserve_local.apiserver.errors import (
     internal,
     invalid_options,
     not_supported,
+    unfit_transform,
 )
 from mlserve_local.apiserver.registry import Resource
 from mlserve_local.apiserver.request import YAML, Reply, Representation, Request, Streaming, Target, negotiate
@@ -55,6 +56,8 @@ def object_reply(
         return Reply(code, orjson.dumps(table))
     if wanted.as_ == "PartialObjectMetadata":
         return Reply(code, orjson.dumps(tables.partial(resource, stored, wanted.version)))
+    if wanted.as_:
+        raise unfit_transform(f"you requested {wanted.as_}, but the requested object is not a list ({resource.kind})")
     return reply(code, resource.encode(stored), wanted, request)
 
 
@@ -181,6 +184,8 @@ def list_reply(
             "items": [{"metadata": s.data["metadata"]} for s in found],
         }
         return Reply(200, orjson.dumps(made))
+    if wanted.as_:
+        raise unfit_transform(f"you requested {wanted.as_}, but the requested object is a list ({resource.list_kind})")
     head = orjson.dumps({"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata})
     body = head[:-1] + b',"items":[' + b",".join(map(resource.encode_item, found)) + b"]}"
     return reply(200, body, wanted, request)

@@ -22,6 +22,8 @@ def rule(text: str, **more: Any) -> dict[str, Any]:
 
 TEXT = {"type": "string"}
 HOLDS = {
+    "ip": ({**TEXT, **rule("isIP(self) && ip(self).family() == 4")}, "10.0.0.1", "::1"),
+    "cidr": ({**TEXT, **rule("cidr('10.0.0.0/8').containsIP(self)")}, "10.1.1.1", "11.1.1.1"),
     "quantity": ({**TEXT, **rule("quantity(self).compareTo(quantity('64Gi')) <= 0")}, "2Gi", "65Gi"),
     "quantity-arithmetic": (
         {**TEXT, **rule("quantity(self).add(quantity('1Gi')).isLessThan(quantity('3Gi'))")},

@@ -7,6 +7,8 @@ import pytest
 from mlserve_local.apiserver.errors import StatusError
 from mlserve_local.apiserver.selectors import parse_label_selector
 
+NOT_AN_INTEGER = "for 'Gt', 'Lt' operators, the value must be an integer"
+
 
 @pytest.mark.parametrize(
     ("text", "labels", "matches"),
@@ -42,11 +44,7 @@ def test_selection(text: str, labels: dict[str, str], matches: bool) -> None:
         ("a=b,", "found '', expected: identifier after ','"),
         ("=a", "found '=', expected: !, identifier, or 'end of string'"),
         ("!", "unable to parse requirement: found '', expected: identifier"),
-        (
-            "a>x",
-            "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must "
-            "be an integer",
-        ),
+        ("a>x", f'unable to parse requirement: values[0]: Invalid value: "x": {NOT_AN_INTEGER}'),
     ],
 )
 def test_refusal(text: str, message: str) -> None:
