@@ -59,6 +59,9 @@ def selector(resource: Resource, text: str) -> FieldSelector:
         getters["metadata.namespace"] = path_getter("metadata.namespace")
     for field, (path, absent) in (own or {}).items():
         getters[field] = path_getter(path, absent)
+    if "source" in getters:  # Events of the new API name their reporter elsewhere
+        component, reporter = getters["source"], path_getter("reportingComponent")
+        getters["source"] = lambda obj: component(obj) or reporter(obj)
     if resource.custom is not None:
         getters |= {path: path_getter(path) for path in resource.custom.selectable}
 
