@@ -47,7 +47,8 @@ HEADER_UNIT: Final = "x-mlserve-unit"
 are not independent, so only the first of a rollout is judged."""
 HEADER_PREDICTION_ID: Final = "x-mlserve-prediction-id"
 HEADER_DRAINING: Final = "x-mlserve-draining"
-"""`true` on the 503 of a draining pod: safe to retry on another host."""
+"""`true` on the 503 of a pod that is draining, or still loading after a crash: nothing was carried out, so the router
+may ask another host. (Its health check needs a moment to see that a container was restarted.)"""
 MIRROR_HOST_SUFFIX: Final = "-shadow"
 """Envoy appends this to the Host of a mirrored request; such a request is counted in its own lane."""
 

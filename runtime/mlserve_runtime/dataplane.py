@@ -117,9 +117,9 @@ class DataPlane:
 
     def _serving(self) -> tuple[ServedModel, Batcher]:
         if self.phase is Phase.DRAINING:
-            raise UnavailableError("the server is draining; another replica answers", draining=True)
+            raise UnavailableError("the server is draining; another replica answers", elsewhere=True)
         if self.model is None or self.batcher is None:
-            raise UnavailableError("the model is still loading; try again in a moment")
+            raise UnavailableError("the model is still loading; try again in a moment", elsewhere=True)
         return self.model, self.batcher
 
     def _later(self, call: Call, decoding: Awaitable[Prepared]) -> None:
@@ -213,7 +213,7 @@ class DataPlane:
         if isinstance(error, OverloadedError):
             headers = ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))),)
         elif isinstance(error, UnavailableError):
-            headers = (_DRAINING, (b"retry-after", b"1")) if error.draining else ((b"retry-after", b"1"),)
+            headers = (_DRAINING, (b"retry-after", b"1")) if error.elsewhere else ((b"retry-after", b"1"),)
         self._send(call, Reply(error.status, error_body(str(error)), headers=headers))
         self.recorder.failed(call, error, time.perf_counter())
         self._ended()

@@ -89,9 +89,9 @@ class UnavailableError(ServingError):
     grpc_status = "UNAVAILABLE"
     reason = "unavailable"
 
-    def __init__(self, message: str, *, draining: bool = False) -> None:
+    def __init__(self, message: str, *, elsewhere: bool = False) -> None:
         super().__init__(message)
-        self.draining = draining
+        self.elsewhere = elsewhere
 
 
 class DeadlineExceededError(ServingError):

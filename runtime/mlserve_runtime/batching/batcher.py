@@ -154,7 +154,7 @@ class Batcher:
             ServingError: It is refused (see BatchQueue.admit).
         """
         if self._closed:
-            raise UnavailableError("the server is draining", draining=True)
+            raise UnavailableError("the server is draining", elsewhere=True)
         now = self._clock()
         self.queue.admit(job, now)
         self.in_flight += 1

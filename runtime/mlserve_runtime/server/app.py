@@ -159,7 +159,7 @@ def _leaving(plane: DataPlane) -> dict[str, str]:
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ServingError)
     async def serving_error(_: Request, error: ServingError) -> JSONResponse:
-        headers = {HEADER_DRAINING: "true"} if isinstance(error, UnavailableError) and error.draining else {}
+        headers = {HEADER_DRAINING: "true"} if isinstance(error, UnavailableError) and error.elsewhere else {}
         return JSONResponse({"error": str(error)}, error.status, headers)
 
     @app.exception_handler(HTTPException)

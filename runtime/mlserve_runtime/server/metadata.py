@@ -21,7 +21,7 @@ def model_of(plane: DataPlane, name: str = "", version: str = "") -> ServedModel
     """The served model. Raises NotFoundError for another name or version, UnavailableError while loading."""
     model = plane.model
     if model is None:
-        raise UnavailableError("the model is still loading; try again in a moment")
+        raise UnavailableError("the model is still loading; try again in a moment", elsewhere=True)
     if name and name != model.name:
         raise NotFoundError(f"model {name!r} is not served here; this is {model.name!r}")
     if version and version != model.version:

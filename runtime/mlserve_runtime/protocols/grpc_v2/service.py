@@ -135,7 +135,7 @@ class InferenceService:
 
     async def _abort(self, context: Any, error: ServingError) -> None:
         trailers = [(HEADER_REVISION, self._plane.settings.revision)]
-        if isinstance(error, UnavailableError) and error.draining:
+        if isinstance(error, UnavailableError) and error.elsewhere:
             trailers.append((HEADER_DRAINING, "true"))
         await context.abort(_STATUS[error.grpc_status], str(error), trailing_metadata=tuple(trailers))
 

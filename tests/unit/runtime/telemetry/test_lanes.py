@@ -69,7 +69,7 @@ def test_a_unit_is_judged_once_until_a_rollout_begins() -> None:
         (ModelFailedError("x"), {"requests": 1, "server_errors": 1}),
         (BadOutputError("x"), {"requests": 1, "server_errors": 1, "bad_outputs": 1}),
         (DeadlineExceededError("x"), {"requests": 1, "timeouts": 1}),
-        (UnavailableError("x", draining=True), {}),
+        (UnavailableError("x", elsewhere=True), {}),
         (CancelledError("x"), {}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, ServingError) else "",
