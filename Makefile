@@ -60,8 +60,9 @@ imports: $(STAMP) ## Which way imports run
 
 check: lint types imports verify ## All static checks
 
+# Two workers: integration tests wait for conditions most of the time. A file stays with one worker, and so does its cluster.
 test: $(STAMP) ## Every test: unit, contract, integration, end to end
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-fast: $(STAMP) ## Pure tests only
 	$(BIN)/pytest tests/unit tests/contract
