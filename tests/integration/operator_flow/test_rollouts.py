@@ -57,3 +57,9 @@ def test_a_canary_climbs_without_a_failed_request_and_users_stay_where_they_are(
     assert status["stable"]["version"] == "2"
     assert status["lastCommand"]["command"] == "promote:1"
     world.kubectl("delete", "mdep", "digits", "--wait=false")
+
+
+def _weight(world: World) -> int:
+    """Share of the canary; 0 without one."""
+    status = world.get("mdep", "digits").get("status", {})
+    return int(status.get("canary", {}).get("weight", 0))
