@@ -92,8 +92,10 @@ class DataPlane:
         if self.in_flight == 1:
             self.idle.clear()
         try:
-            model, _ = self._serving()
+            model, batcher = self._serving()
             call.lane = self.recorder.lanes.assign(call.headers)
+            if self.cache is None:
+                batcher.check_room(self.settings.timeout)
             prepared = call.route.decode(call, model)
             if isinstance(prepared, Prepared):
                 self._submit(call, prepared)

@@ -118,6 +118,9 @@ class Batcher:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.queue = batches
+        self.cost = CostModel()
+        """What a forward pass takes. The queue's own model is of what a pass takes out of the day, from one to the
+        next: the event loop's work beside it counts there, and there alone."""
         self.worker = Worker(run, loop)
         self._run = run
         self._in_place_seconds = in_place_seconds
@@ -133,15 +136,12 @@ class Batcher:
         self._busy = False
         self._scheduled = False
         self._running: Batch | None = None
+        self._busy_since = 0.0
+        """When the model got its present batch: at once after the last one, or when the batch came to an idle model."""
         self._waiting: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._expiry_at = float("inf")
         self._closed = False
-
-    @property
-    def cost(self) -> CostModel:
-        """The fitted cost of a pass."""
-        return self.queue.cost
 
     def submit(self, job: Job, *, alone: bool = False) -> None:
         """Accept a job; `job.on_done` follows.
@@ -169,6 +169,16 @@ class Batcher:
             self._scheduled = True
             self._loop.call_soon(self._dispatch)
 
+    def check_room(self, seconds: float) -> None:
+        """Refuse early: whether even one row with `seconds` to live would be refused by `submit`.
+
+        Reading a request costs more than refusing it, and under overload most are refused.
+
+        Raises:
+            OverloadedError: It would.
+        """
+        self.queue.check_room(1, seconds)
+
     def cancel(self, job: Job) -> None:
         """Drop a job whose client is gone; its `on_done` is not called."""
         if not job.done:
@@ -193,6 +203,7 @@ class Batcher:
             return
         self._busy = True
         self._running = batch
+        self._busy_since = self._busy_since or now
         if self._fits_in_place(batch.rows):
             self._completed(batch, execute(batch.slices, self._run))
             return
@@ -200,7 +211,7 @@ class Batcher:
 
     def _fits_in_place(self, rows: int) -> bool:
         """Whether a pass of `rows` is known to be shorter than a hand-off to the worker."""
-        cost = self.queue.cost
+        cost = self.cost
         return cost.weight >= _KNOWN_PASSES and cost.pass_seconds(rows) < self._in_place_seconds
 
     def _wait_for_company(self, now: float) -> bool:
@@ -208,10 +219,10 @@ class Batcher:
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
-        oldest = self.queue.oldest()
-        if oldest is None or self.queue.full():
+        if self.queue.full() or not (self.arriving or self.cost.waiting_pays(self.queue.rows)):
             return False
-        if not (self.arriving or self.cost.waiting_pays(self.queue.rows)):
+        oldest = self.queue.oldest()
+        if oldest is None:
             return False
         deadline = self.queue.next_deadline() or now
         slack = deadline - self.cost.pass_seconds(self.queue.max_rows)
@@ -227,8 +238,10 @@ class Batcher:
         self._running = None
         if outcome.passes == 1:
             self.cost.observe(batch.rows, outcome.seconds)
+            self.queue.cost.observe(batch.rows, now - self._busy_since)
             if self._target is not None:
                 self.queue.max_rows = self._target.adjust(batch.rows, outcome.seconds)
+        self._busy_since = now if self.queue.rows else 0.0
         self._answer(batch, outcome, now)
         if self.queue.rows and not self._scheduled:
             self._scheduled = True
