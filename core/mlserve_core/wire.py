@@ -49,8 +49,11 @@ HEADER_PREDICTION_ID: Final = "x-mlserve-prediction-id"
 HEADER_DRAINING: Final = "x-mlserve-draining"
 """`true` on the 503 of a pod that is draining, or still loading after a crash: nothing was carried out, so the router
 may ask another host. (Its health check needs a moment to see that a container was restarted.)"""
+HEADER_MIRROR: Final = "x-mlserve-mirror"
+"""`true`: the router's copy of a request whose answer nobody gets; counted in a lane of its own."""
 MIRROR_HOST_SUFFIX: Final = "-shadow"
-"""Envoy appends this to the Host of a mirrored request; such a request is counted in its own lane."""
+"""Gateways built on Envoy append this to the Host of a copy, and say it in no other way. (gRPC servers in Python are
+not told the authority, so the router's own copies have the header above.)"""
 
 # --- paths of the management port -----------------------------------------------------------------------------------
 PATH_METRICS: Final = "/metrics"

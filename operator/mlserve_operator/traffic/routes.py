@@ -48,7 +48,8 @@ def table(hosts: Sequence[Object]) -> Object:
         "name": TABLE,
         "vhost_header": LISTENER_HEADER,
         "max_direct_response_body_size_bytes": max(answer, 4096),
-        "request_headers_to_remove": [LISTENER_HEADER],
+        # Neither is for clients to say.
+        "request_headers_to_remove": [LISTENER_HEADER, wire.HEADER_MIRROR],
         "validate_clusters": False,
         "virtual_hosts": list(hosts),
     }
@@ -138,7 +139,13 @@ def _mirror(route: Route, cluster: Callable[[str], str]) -> Object:
     if not route.mirror:
         return {}
     fraction = {"default_value": {"numerator": route.mirror_percent, "denominator": "HUNDRED"}}
-    return {"request_mirror_policies": [{"cluster": cluster(route.mirror), "runtime_fraction": fraction}]}
+    marked = {"header": {"key": wire.HEADER_MIRROR, "value": "true"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    policy = {
+        "cluster": cluster(route.mirror),
+        "runtime_fraction": fraction,
+        "request_headers_mutations": [{"append": marked}],
+    }
+    return {"request_mirror_policies": [policy]}
 
 
 def _feedback(entry: Entry) -> list[Object]:

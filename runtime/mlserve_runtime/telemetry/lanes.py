@@ -1,8 +1,9 @@
 """Which requests are evidence, and what is counted of them.
 
-Live requests are judged; mirrored ones (Envoy appends `-shadow` to their host) are counted apart; previews are
-counted nowhere. Where the router names the independent unit a request belongs to, only the unit's first request of
-a rollout is judged: one busy user is one observation, not thousands.
+Live requests are judged; mirrored ones (the router marks its copies with a header, gateways built on Envoy append
+`-shadow` to their host) are counted apart; previews are counted nowhere. Where the router names the independent unit
+a request belongs to, only the unit's first request of a rollout is judged: one busy user is one observation, not
+thousands.
 
 Counters are plain integers bumped on the event loop, a fraction of a microsecond each; everything that needs arrays
 happens once per batch.
@@ -14,6 +15,7 @@ from collections import OrderedDict
 from typing import Final
 
 from mlserve_core.wire import (
+    HEADER_MIRROR,
     HEADER_PREVIEW,
     HEADER_UNIT,
     LATENCY_EDGES_MICROS,
@@ -26,6 +28,7 @@ from mlserve_runtime.errors import ServingError
 from mlserve_runtime.telemetry.histogram import Histogram
 
 _PREVIEW: Final = HEADER_PREVIEW.encode()
+_MIRROR: Final = HEADER_MIRROR.encode()
 _UNIT: Final = HEADER_UNIT.encode()
 _SUFFIX: Final = MIRROR_HOST_SUFFIX.encode()
 _EDGES_A_DOUBLING: Final = 4
@@ -114,7 +117,7 @@ class Units:
 
 
 def is_mirrored(host: bytes) -> bool:
-    """Whether Envoy mirrored a request to this host: `name-shadow` or `name-shadow:port`."""
+    """Whether a gateway mirrored a request to this host: `name-shadow` or `name-shadow:port`."""
     return host.partition(b":")[0].endswith(_SUFFIX)
 
 
@@ -132,7 +135,7 @@ class Lanes:
         """The lane that judges a request; None for previews and for units that were judged before."""
         if _PREVIEW in headers:
             return None
-        if is_mirrored(headers.get(b"host", b"")):
+        if _MIRROR in headers or is_mirrored(headers.get(b"host", b"")):
             return "mirror"
         unit = headers.get(_UNIT)
         if unit is not None and not self.units.first(unit[:256]):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlserve_core import wire
 from mlserve_operator.rollout.state import Route
 from mlserve_operator.traffic import clusters, envoy, routes
 
@@ -114,6 +115,7 @@ def test_mirroring_copies_a_share() -> None:
     action = host(render(ENTRIES["shadow"]), "digits")["routes"][-1]["route"]
     (policy,) = action["request_mirror_policies"]
     assert policy["cluster"] == "digits-b"
+    assert policy["request_headers_mutations"][0]["append"]["header"] == {"key": wire.HEADER_MIRROR, "value": "true"}
     assert policy["runtime_fraction"]["default_value"] == {"numerator": 30, "denominator": "HUNDRED"}
 
 
@@ -133,7 +135,7 @@ def test_the_table_is_found_by_listener_whatever_the_host_header() -> None:
     files = render(ENTRIES["canary"], ENTRIES["nothing-serves"])
     (table,) = files[envoy.ROUTES_FILE]["resources"]
     assert table["vhost_header"] == routes.LISTENER_HEADER
-    assert table["request_headers_to_remove"] == [routes.LISTENER_HEADER]
+    assert table["request_headers_to_remove"] == [routes.LISTENER_HEADER, wire.HEADER_MIRROR]
     for listener in files[envoy.LISTENERS_FILE]["resources"]:
         connections = listener["filter_chains"][0]["filters"][0]["typed_config"]
         (mutation,) = connections["early_header_mutation_extensions"][0]["typed_config"]["mutations"]

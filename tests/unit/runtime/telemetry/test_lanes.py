@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlserve_core.wire import HEADER_PREVIEW, HEADER_UNIT, LATENCY_EDGES_MICROS
+from mlserve_core.wire import HEADER_MIRROR, HEADER_PREVIEW, HEADER_UNIT, LATENCY_EDGES_MICROS
 from mlserve_runtime.errors import (
     BadOutputError,
     CancelledError,
@@ -41,11 +41,13 @@ def test_mirrored_hosts(host: bytes, mirrored: bool) -> None:
     [
         ({}, "live"),
         ({b"host": b"m-shadow"}, "mirror"),
+        ({HEADER_MIRROR.encode(): b"true"}, "mirror"),
+        ({HEADER_MIRROR.encode(): b"true", HEADER_UNIT.encode(): b"u1"}, "mirror"),
         ({HEADER_PREVIEW.encode(): b"canary"}, None),
         ({HEADER_PREVIEW.encode(): b"canary", b"host": b"m-shadow"}, None),
         ({HEADER_UNIT.encode(): b"u1"}, "live"),
     ],
-    ids=["plain", "mirrored", "preview", "mirrored-preview", "first-of-unit"],
+    ids=["plain", "mirrored-by-gateway", "mirrored", "mirrored-unit", "preview", "mirrored-preview", "first-of-unit"],
 )
 def test_assignment(headers: dict[bytes, bytes], lane: str | None) -> None:
     assert Lanes().assign(headers) == lane
