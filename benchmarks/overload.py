@@ -37,7 +37,7 @@ from catalog import free_port
 from mlserve_core.artifact import write_manifest
 from mlserve_runtime.backends.architectures import mlp
 
-FEATURES, HIDDEN = 30, [2048, 2048, 2048]
+FEATURES = 30
 CONNECTIONS = 64
 
 
@@ -161,16 +161,16 @@ async def watch_memory(pid: int, samples: list[float]) -> None:
         await asyncio.sleep(1)
 
 
-def artifact(directory: Path) -> Path:
+def artifact(directory: Path, hidden: list[int]) -> Path:
     """A tabular model whose forward pass takes most of a request's time, as that of most models does."""
     directory.mkdir()
-    module = mlp(inputs=FEATURES, outputs=2, hidden=HIDDEN)
+    module = mlp(inputs=FEATURES, outputs=2, hidden=hidden)
     save_file(module.state_dict(), directory / "model.safetensors")
     spec = {
         "name": "overload",
         "format": "safetensors",
         "weights": "model.safetensors",
-        "architecture": {"name": "mlp", "arguments": {"inputs": FEATURES, "outputs": 2, "hidden": HIDDEN}},
+        "architecture": {"name": "mlp", "arguments": {"inputs": FEATURES, "outputs": 2, "hidden": hidden}},
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, FEATURES]}],
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],
         "postprocessing": {"activation": "softmax"},
@@ -239,11 +239,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=300)
     parser.add_argument("--factor", type=float, default=2.0, help="offered load as a multiple of the capacity")
     parser.add_argument("--timeout-millis", type=int, default=500)
+    parser.add_argument("--hidden", nargs="+", type=int, default=[4096, 4096, 2048], help="layers of the model")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {1})
     torch.manual_seed(5)
     with tempfile.TemporaryDirectory() as scratch:
-        process, port = start(artifact(Path(scratch) / "model"), arguments.timeout_millis)
+        process, port = start(artifact(Path(scratch) / "model", arguments.hidden), arguments.timeout_millis)
         try:
             print(uvloop.run(run(process, port, arguments)))
         finally:

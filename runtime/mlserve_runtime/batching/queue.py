@@ -28,9 +28,10 @@ from mlserve_runtime.errors import DeadlineExceededError, OverloadedError, Servi
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 Key: TypeAlias = Hashable
 
-HOPEFUL_SHARE: Final = 0.8
-"""Share of a request's time that may be expected to pass before its turn comes. The estimate errs to both sides, and
-with the whole of the time every second request of a long queue would just miss its deadline: work for nobody."""
+HOPEFUL_SHARE: Final = 0.5
+"""Share of a request's time that may be expected to pass before its turn comes. The estimate errs to both sides: with
+the whole of the time, every second request of a long queue would just miss its deadline, work for nobody. A longer
+queue raises no throughput either, it only makes everybody wait."""
 
 
 @dataclass(slots=True, eq=False)

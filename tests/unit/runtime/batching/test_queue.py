@@ -106,8 +106,8 @@ def test_a_hopeless_deadline_is_refused_at_once_with_the_time_to_come_back() -> 
         queue.admit(job(deadline=2.0), 0.0)
     assert refused.value.retry_after == pytest.approx(5.0, rel=0.01)
     with pytest.raises(OverloadedError):
-        queue.admit(job(deadline=6.0), 0.0)  # in time by the estimate, but with no room for its error
-    queue.admit(job(deadline=6.5), 0.0)
+        queue.admit(job(deadline=9.0), 0.0)  # in time by the estimate, but with no room for its error
+    queue.admit(job(deadline=11.0), 0.0)
 
 
 def test_cancelled_jobs_make_room_and_never_run() -> None:
@@ -134,6 +134,43 @@ def test_expired_jobs_come_out_with_an_error() -> None:
     assert isinstance(late.error, DeadlineExceededError)
     assert [[piece[0] for piece in batch] for batch in drain(queue)] == [[fine]]
     assert queue.next_deadline() is None
+
+
+class CountedDeadline(float):
+    """A deadline that counts how often it is looked at."""
+
+    looks = 0
+
+    def __lt__(self, other: float) -> bool:
+        CountedDeadline.looks += 1
+        return float(self) < other
+
+    def __le__(self, other: float) -> bool:
+        CountedDeadline.looks += 1
+        return float(self) <= other
+
+    __hash__ = float.__hash__
+
+
+def test_expiring_one_by_one_does_not_look_at_the_whole_queue_each_time() -> None:
+    count = 2000
+    queue = make_queue(queue_rows=count)
+    for number in range(count):
+        queue.admit(job(deadline=CountedDeadline(number + 1), priority=number % 3), 0.0)
+    CountedDeadline.looks = 0
+    for number in range(count):
+        assert len(queue.expire(number + 1)) == 1
+        queue.next_deadline()
+    assert queue.rows == 0
+    assert CountedDeadline.looks < 40 * count  # some multiple of log2(2000) = 11; the square would be 2000 each
+
+
+def test_priorities_share_a_pass_in_their_order() -> None:
+    queue = make_queue(max_rows=3)
+    jobs = [job(priority=priority, deadline=deadline) for priority, deadline in ((1, 5), (0, 50), (1, 4), (2, 1))]
+    for one in jobs:
+        queue.admit(one, 0.0)
+    assert [[piece[0] for piece in batch] for batch in drain(queue)] == [[jobs[1], jobs[2], jobs[0]], [jobs[3]]]
 
 
 def test_take_from_nothing_but_cancelled_jobs() -> None:
