@@ -40,8 +40,10 @@ class Settings:
     device: str = "cpu"
     half_precision: bool = False
     """CUDA only: compute in float16."""
+    processes: int = 1
+    """Serving processes behind the same ports; at most one a CPU, each with a copy of the model."""
     threads: int = 0
-    """Intra-op threads; 0 takes the cgroup's CPU quota."""
+    """Intra-op threads; 0 takes the cgroup's CPU quota, shared out among the processes."""
     max_rows: int = 64
     """Rows of one forward pass."""
     max_delay_micros: int = 0

@@ -40,8 +40,15 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"mlserve-runtime: {error}", file=sys.stderr)  # noqa: T201 - before logs are configured
         return 2
-    from mlserve_runtime.server.process import serve
+    from mlserve_runtime.server.place import affordable_processes
     from mlserve_runtime.telemetry.logs import configure_logging
 
     configure_logging(settings)
+    processes = affordable_processes(settings.processes)
+    if processes > 1:
+        from mlserve_runtime.server.pool import serve_pool
+
+        return serve_pool(settings, processes)
+    from mlserve_runtime.server.process import serve
+
     return serve(settings)

@@ -1,7 +1,8 @@
 """What clients reported about predictions: counted once each, by revision and lane.
 
 The first report of a prediction wins. Memory of reported ids is bounded in time and number; the router sends an id
-always to the same pod, so that a repeated report meets the pod that remembers it.
+always to the same pod, so that a repeated report meets the pod that remembers it. Several processes of a pod share
+the memory.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mlserve_core.wire import FeedbackCounts
 from mlserve_runtime.calls import LaneName
 from mlserve_runtime.errors import InvalidInputError, NotFoundError
 from mlserve_runtime.feedback.tokens import Prediction, Signer, TokenError
+from mlserve_runtime.seen import SharedSeen
 
 LIFETIME_SECONDS: Final = 7 * 86400.0
 _MAX_REMEMBERED: Final = 200_000
@@ -44,8 +46,9 @@ class Counts:
 class Ledger:
     """All feedback this process has taken."""
 
-    def __init__(self, signer: Signer, remembered: int = _MAX_REMEMBERED) -> None:
+    def __init__(self, signer: Signer, remembered: int = _MAX_REMEMBERED, shared: SharedSeen | None = None) -> None:
         self._signer = signer
+        self._shared = shared
         self._limit = remembered
         self._reported: OrderedDict[bytes, float] = OrderedDict()
         self._counts: dict[tuple[str, LaneName], Counts] = {}
@@ -112,6 +115,8 @@ class Ledger:
 
     def _first(self, prediction: Prediction, now: float) -> bool:
         key = prediction.nonce + prediction.issued.to_bytes(4, "big")
+        if self._shared is not None:
+            return self._shared.first(key)
         if key in self._reported:
             return False
         self._reported[key] = now

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from mlserve_runtime.dataplane import DataPlane, Phase
@@ -54,11 +55,11 @@ class Drainer:
         return True
 
 
-async def serve_drain_socket(path: Path, drainer: Drainer, delay: float) -> asyncio.Server:
-    """Listen on a Unix socket; every connection asks for draining and is answered `drained` or `timeout`."""
+async def serve_drain_socket(path: Path, drain: Callable[[], Awaitable[bool]]) -> asyncio.Server:
+    """Listen on a Unix socket; every connection calls `drain` and is answered `drained` or `timeout`."""
 
     async def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        drained = await drainer.drain(delay=delay)
+        drained = await drain()
         with contextlib.suppress(ConnectionError):
             writer.write(b"drained\n" if drained else b"timeout\n")
             await writer.drain()

@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import gc
 import logging
 import signal
-import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
-
-import uvicorn
 
 from mlserve_core.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError
 from mlserve_runtime.backends.base import LoadError
@@ -34,7 +32,9 @@ from mlserve_runtime.model import ServedModel, load_model
 from mlserve_runtime.server.asgi import Application, Front
 from mlserve_runtime.server.drain import Drainer, serve_drain_socket
 from mlserve_runtime.server.fastpath import protocol_for
-from mlserve_runtime.server.management import build_management
+from mlserve_runtime.server.listeners import EmbeddedServer, bind, embed
+from mlserve_runtime.server.management import PlaneSource, build_management
+from mlserve_runtime.server.place import Place
 from mlserve_runtime.server.routes import build_routes
 from mlserve_runtime.settings import Settings
 from mlserve_runtime.telemetry.recorder import Recorder
@@ -42,26 +42,17 @@ from mlserve_runtime.telemetry.recorder import Recorder
 logger = logging.getLogger(__name__)
 
 _COMPARISON_POLL_SECONDS: Final = 1.0
-_KEEP_ALIVE_SECONDS: Final = 75
 _LINGER_SECONDS: Final = 0.5
 
 
-class EmbeddedServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the process decides when to stop."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        """Leave signals alone."""
-        yield
-
-
 class Process:
-    """One serving process."""
+    """One serving process, alone or in its place among several."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, place: Place | None = None) -> None:
         self.settings = settings
+        self.place = place
         self.started = time.time()
-        self.recorder = Recorder(settings)
+        self.recorder = Recorder(settings, place.memory if place else None)
         self.plane = DataPlane(settings, self.recorder)
         self.drainer = Drainer(self.plane)
         self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
@@ -69,6 +60,7 @@ class Process:
         self._stop = asyncio.Event()
         self._failure = ""
         self._grpc: Any = None
+        self._public: EmbeddedServer | None = None
         self._servers: list[EmbeddedServer] = []
         self._background: list[asyncio.Task[None]] = []
 
@@ -77,36 +69,43 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        await self._listen("http", self.front, self.settings.http_port, protocol_for(self.front))
-        await self._listen("management", build_management(self.plane), self.settings.management_port)
-        drain_socket = await serve_drain_socket(self.settings.drain_socket, self.drainer, self.settings.drain_delay)
+        place, socket_path = self.place, self.settings.drain_socket
+        if place is None or not place.replacement:
+            self._listen_public()
+        self._listen_management()
+        if place is not None:
+            # The parent holds the other end; it is readable once the parent is gone, however it went.
+            loop.add_reader(sys.stdin, self._stop.set)
+        drain = functools.partial(self.drainer.drain, delay=self.settings.drain_delay)
+        drain_socket = await serve_drain_socket(socket_path, drain)
         self._start(self._load)
         self._start(self._watch_loop)
         await self._stop.wait()
         status = await self._leave()
         drain_socket.close()
-        self.settings.drain_socket.unlink(missing_ok=True)
+        socket_path.unlink(missing_ok=True)
         return status
 
     def _start(self, body: Callable[[], Awaitable[None]]) -> None:
         self._background.append(asyncio.ensure_future(body()))
 
-    async def _listen(self, name: str, application: Any, port: int, protocol: Any = "httptools") -> None:
-        config = uvicorn.Config(
-            application,
-            loop="none",
-            http=protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        )
-        listener = bind(self.settings.host, port)
-        server = EmbeddedServer(config)
+    def _listen_public(self) -> None:
+        server = self._public = embed(self.front, protocol_for(self.front))
+        self._listen("http", server, self.settings.http_port)
+
+    def _listen_management(self) -> None:
+        application = build_management(PlaneSource(self.plane))
+        if self.place is None:
+            self._listen("management", embed(application), self.settings.management_port)
+        else:
+            server = embed(application, unix_socket=self.place.management_socket)
+            self._servers.append(server)
+            self._start(server.serve)
+
+    def _listen(self, name: str, server: EmbeddedServer, port: int) -> None:
+        listener = bind(self.settings.host, port, shared=self.place is not None)
         self._servers.append(server)
-        self._background.append(asyncio.ensure_future(server.serve(sockets=[listener])))
+        self._start(functools.partial(server.serve, sockets=[listener]))
         host, number = listener.getsockname()[:2]
         logger.info("listening for HTTP", extra={"host": host, "port": number, "listener": name})
 
@@ -126,13 +125,17 @@ class Process:
             return
         await self._serve_grpc()
         self._open(model)
+        if self._public is None:
+            self._listen_public()
 
     async def _serve_grpc(self) -> None:
         if self.settings.grpc_port < 0:
             return
         from mlserve_runtime.protocols.grpc_v2.service import serve_grpc
 
-        self._grpc, port = await serve_grpc(self.plane, self.settings.host, self.settings.grpc_port)
+        self._grpc, port = await serve_grpc(
+            self.plane, self.settings.host, self.settings.grpc_port, shared=self.place is not None
+        )
         logger.info("listening for gRPC", extra={"host": self.settings.host, "port": port, "listener": "grpc"})
 
     def _open(self, model: ServedModel) -> None:
@@ -196,7 +199,9 @@ class Process:
         A connection that is closed while a request is on its way looks like a lost request. Every answer given while
         draining closes its connection, so after a moment only clients that have nothing to ask are still there.
         """
-        server = self._servers[0]
+        server = self._public
+        if server is None:
+            return
         until = time.monotonic() + _LINGER_SECONDS
         await asyncio.sleep(_LINGER_SECONDS / 5)
         while server.server_state.connections and time.monotonic() < until:  # noqa: ASYNC110 - uvicorn has no event
@@ -234,22 +239,12 @@ class Process:
         return _build_app(self.plane, self.started)
 
 
-@cache
+@functools.cache
 def _build_app(plane: DataPlane, started: float) -> Application:
     """FastAPI takes a third of a second to import: not before it is asked for, or the model is loaded."""
     from mlserve_runtime.server.app import build_app
 
     return build_app(plane, started)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening TCP socket."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.setblocking(False)
-    return listener
 
 
 def return_free_memory() -> None:
@@ -276,13 +271,13 @@ def write_termination_message(settings: Settings, message: str) -> None:
         logger.warning("the termination message cannot be written: %s", error)
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, place: Place | None = None) -> int:
     """Run the server in this process; the exit status."""
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings))
+        return runner.run(_serve(settings, place))
 
 
-async def _serve(settings: Settings) -> int:
-    return await Process(settings).run()
+async def _serve(settings: Settings, place: Place | None) -> int:
+    return await Process(settings, place).run()

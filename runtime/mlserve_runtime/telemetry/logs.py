@@ -17,9 +17,12 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 class JsonFormatter(logging.Formatter):
     """Time, level, logger, message, and whatever `extra` was given."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, process: int | None = None) -> None:
         super().__init__()
-        self._context = {"revision": settings.revision, "pod": settings.pod, "model": settings.model_name}
+        context = {"revision": settings.revision, "pod": settings.pod, "model": settings.model_name}
+        self._context: dict[str, Any] = {key: value for key, value in context.items() if value}
+        if process is not None:
+            self._context["process"] = process
 
     def format(self, record: logging.LogRecord) -> str:
         """One line of JSON."""
@@ -28,7 +31,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **{key: value for key, value in self._context.items() if value},
+            **self._context,
             **{key: value for key, value in vars(record).items() if key not in _STANDARD},
         }
         if record.exc_info:
@@ -36,10 +39,10 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def configure_logging(settings: Settings) -> None:
-    """Send all logs to standard error as JSON."""
+def configure_logging(settings: Settings, process: int | None = None) -> None:
+    """Send all logs to standard error as JSON; `process` says which of several serving processes writes."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(settings))
+    handler.setFormatter(JsonFormatter(settings, process))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    for name in ("uvicorn", "uvicorn.error"):
+    for name in ("uvicorn", "uvicorn.error", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -34,6 +34,8 @@ METRICS: Final[dict[str, str]] = {
     "mlserve_in_flight_requests": "Requests that were not answered yet",
     "mlserve_max_batch_rows": "Rows a forward pass may have now",
     "mlserve_worker_restarts": "Model threads that ended and were replaced",
+    "mlserve_processes": "Serving processes that want requests",
+    "mlserve_process_restarts": "Serving processes that ended and were replaced",
     "mlserve_event_loop_lag_seconds": "How late the event loop woke up last",
     "mlserve_response_cache_requests": "Lookups in the response cache by result",
     "mlserve_ready": "1 while the process wants requests",
@@ -77,6 +79,9 @@ class RuntimeCollector(Collector):
         restarts = _counter("mlserve_worker_restarts")
         restarts.add_metric([], self._plane.batcher.worker.restarts if self._plane.batcher else 0)
         yield restarts
+        processes = _counter("mlserve_process_restarts")
+        processes.add_metric([], 0)  # with several, their parent counts
+        yield processes
 
     def _histograms(self) -> Iterator[Metric]:
         metrics = self._plane.recorder.metrics
@@ -99,6 +104,7 @@ class RuntimeCollector(Collector):
         yield _gauge("mlserve_in_flight_requests", plane.in_flight)
         yield _gauge("mlserve_event_loop_lag_seconds", plane.recorder.metrics.loop_lag)
         yield _gauge("mlserve_ready", int(plane.ready))
+        yield _gauge("mlserve_processes", int(plane.ready))
         model = plane.model
         if model is not None:
             yield _gauge("mlserve_model_load_seconds", model.loaded_seconds)

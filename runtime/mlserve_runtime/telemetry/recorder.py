@@ -14,9 +14,10 @@ from mlserve_runtime.errors import ServingError
 from mlserve_runtime.feedback.ledger import Ledger
 from mlserve_runtime.feedback.tokens import Signer
 from mlserve_runtime.model import ServedModel
+from mlserve_runtime.seen import REPORTS, UNITS, SharedSeen
 from mlserve_runtime.settings import Settings
 from mlserve_runtime.telemetry.histogram import Histogram
-from mlserve_runtime.telemetry.lanes import Lanes
+from mlserve_runtime.telemetry.lanes import Lanes, Units
 from mlserve_runtime.telemetry.profiles import ComparisonFile, LaneProfiles, read_profile
 from mlserve_runtime.telemetry.tracing import Tracer, build_tracer
 
@@ -41,15 +42,32 @@ class ServerMetrics:
     loop_lag: float = 0.0
 
 
+class SharedUnits(Units):
+    """The units judged in a rollout by all processes of a pod; another rollout has other keys."""
+
+    def __init__(self, seen: SharedSeen, rollout: str = "") -> None:
+        super().__init__()
+        self._shared = seen
+        self._prefix = rollout.encode() + b"\0"
+
+    def first(self, unit: bytes) -> bool:
+        """Whether no process of the pod has judged this unit in the rollout."""
+        return self._shared.first(self._prefix + unit)
+
+
 class Recorder:
     """Owned by the event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, memory: int | None = None) -> None:
+        """`memory` is the descriptor of what the processes of a pod have seen (see seen.py); None for one process."""
         self.settings = settings
         self.lanes = Lanes()
+        self._seen_units = None if memory is None else SharedSeen(memory, UNITS)
+        if self._seen_units is not None:
+            self.lanes.units = SharedUnits(self._seen_units)
         self.metrics = ServerMetrics()
         self.signer = Signer(settings.feedback_keys_dir)
-        self.ledger = Ledger(self.signer)
+        self.ledger = Ledger(self.signer, shared=None if memory is None else SharedSeen(memory, REPORTS))
         self._profiles: dict[LaneName, LaneProfiles] = {}
         self._comparison = ComparisonFile(settings.comparison_dir)
         self.tracer: Tracer | None = None
@@ -83,7 +101,7 @@ class Recorder:
         rollout = comparison.rollout if comparison else ""
         if rollout != self._rollout:
             self._rollout = rollout
-            self.lanes.units.reset()
+            self.lanes.units = Units() if self._seen_units is None else SharedUnits(self._seen_units, rollout)
 
     def answered(self, call: Call, now: float) -> None:
         """A prediction was sent."""

@@ -140,14 +140,14 @@ class InferenceService:
         await context.abort(_STATUS[error.grpc_status], str(error), trailing_metadata=tuple(trailers))
 
 
-async def serve_grpc(plane: DataPlane, host: str, port: int) -> tuple[Any, int]:
-    """Start the gRPC server; it and the port it listens on."""
+async def serve_grpc(plane: DataPlane, host: str, port: int, *, shared: bool = False) -> tuple[Any, int]:
+    """Start the gRPC server; it and the port it listens on. `shared`: other processes listen on the port as well."""
     limit = plane.settings.max_body_bytes
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", limit),
             ("grpc.max_send_message_length", limit),
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(shared)),
         ]
     )
     server.add_generic_rpc_handlers((_handlers(InferenceService(plane)),))
