@@ -44,7 +44,7 @@ def test_children_and_routes_are_put_right_and_the_rollout_goes_on(rollout: Roll
     router = f"/api/v1{base}/configmaps/mlserve-router"
     service = f"/api/v1{base}/services/{rollout.name}"
     routes = rollout.get(router)["data"]
-    assert rollout.api.patch(router, content=json.dumps({"data": {"routes.json": "{}"}}), headers=MERGE).is_success
+    assert rollout.api.patch(router, content=json.dumps({"data": {"routes.yaml": "{}"}}), headers=MERGE).is_success
     assert rollout.api.delete(service).is_success
     wait(lambda: rollout.get(router)["data"] == routes, "the routes are what they were")
     wait(lambda: rollout.api.get(service).is_success, "the front door is back")

@@ -1,13 +1,15 @@
 """Local clusters for integration tests: real processes, real kubectl, nothing stands in for Kubernetes.
 
 `cluster` has API server, controllers, node and network; `operator_cluster` has the operator as well. Both live for the
-whole session, so a test works in a namespace of its own: the fixture `namespace` makes one and deletes it afterwards.
+whole session, so a test works in a namespace of its own: the fixture `namespace` makes one and deletes it afterwards,
+and `world` is that of `operator_cluster` with what a user does there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +22,9 @@ from typing import Any
 import pytest
 
 from mlserve_local.up import Cluster, UpOptions, down, up
+
+from .world import Stream, World
+from .world import operator_pid as find_operator
 
 BIN = Path(sys.executable).parent
 WEB_SERVER = "web=python3 -m http.server"
@@ -155,3 +160,35 @@ def namespace(cluster: LocalCluster) -> Iterator[str]:
 def operator_namespace(operator_cluster: LocalCluster) -> Iterator[str]:
     """A namespace of `operator_cluster` for one test."""
     yield from _namespace(operator_cluster)
+
+
+@pytest.fixture
+def world(operator_cluster: LocalCluster, operator_namespace: str) -> World:
+    """A namespace of `operator_cluster`, seen by a user."""
+    return World(operator_cluster, operator_namespace)
+
+
+@pytest.fixture
+def operator_pid(operator_cluster: LocalCluster) -> Callable[[], int]:
+    """Process of the operator at present (the supervisor starts a new one when it ends)."""
+    return lambda: find_operator(operator_cluster)
+
+
+@pytest.fixture
+def operator_down(operator_pid: Callable[[], int]) -> Iterator[Callable[[], None]]:
+    """Freeze the operator: it neither acts nor is it restarted. It goes on after the test."""
+    stopped: list[int] = []
+
+    def stop() -> None:
+        stopped.append(operator_pid())
+        os.kill(stopped[-1], signal.SIGSTOP)
+
+    yield stop
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def stream(world: World) -> Callable[..., Stream]:
+    """Makes a stream of requests to a model of the world, at 50 a second if not told otherwise."""
+    return lambda name="digits", **options: Stream(world.url(name), name, **options)

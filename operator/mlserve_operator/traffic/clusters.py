@@ -42,43 +42,48 @@ def revisions_of(route: Route) -> list[str]:
     return sorted({*route.weights, *filter(None, (route.mirror, route.preview))})
 
 
-def of_revision(revision: str, namespace: str, cluster_domain: str, dns_resolver: str) -> list[Object]:
-    """The clusters of one revision."""
+def of_revision(revision: str, namespace: str, cluster_domain: str) -> list[Object]:
+    """The clusters of one revision; what all clusters have in common is in `common`."""
     host = f"{revision}.{namespace}.svc.{cluster_domain}"
 
-    def cluster(name: str, port: int, policy: str, options: Object, interval: int) -> Object:
+    def cluster(name: str, port: int, policy: str, options: str, checks: str) -> Object:
         return {
             "name": name,
             "connect_timeout": "1s",
-            "cluster_type": _strict_dns(dns_resolver),
+            "cluster_type": "*dns",
             "lb_policy": policy,
             "ignore_health_on_host_removal": True,
-            "common_lb_config": {
-                "healthy_panic_threshold": {"value": 0},
-                "ignore_new_hosts_until_first_hc": True,
-                # By default a pod that turned healthy is known to the statistics up to a second before it is known
-                # to the threads that route: a weight given in between was answered 503.
-                "update_merge_window": "0s",
-            },
-            "health_checks": [_readiness(host, interval)],
-            "circuit_breakers": _LIMITS,
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": _PROTOCOL_OPTIONS,
-                    "common_http_protocol_options": {"idle_timeout": f"{UPSTREAM_IDLE_SECONDS}s"},
-                    "explicit_http_config": options,
-                }
-            },
+            "common_lb_config": "*health",
+            "health_checks": checks,
+            "circuit_breakers": "*limits",
+            "typed_extension_protocol_options": options,
             "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [_endpoint(host, port)]}]},
         }
 
-    http: Object = {"http_protocol_options": {}}
-    http2: Object = {"http2_protocol_options": {}}
     return [
-        cluster(http_cluster(revision), wire.HTTP_PORT, "LEAST_REQUEST", http, 1),
-        cluster(grpc_cluster(revision), wire.GRPC_PORT, "LEAST_REQUEST", http2, 1),
-        cluster(feedback_cluster(revision), wire.HTTP_PORT, "RING_HASH", http, 5),
+        cluster(http_cluster(revision), wire.HTTP_PORT, "LEAST_REQUEST", "*http1", "*often"),
+        cluster(grpc_cluster(revision), wire.GRPC_PORT, "LEAST_REQUEST", "*http2", "*often"),
+        cluster(feedback_cluster(revision), wire.HTTP_PORT, "RING_HASH", "*http1", "*seldom"),
     ]
+
+
+def common(dns_resolver: str) -> Object:
+    """What the clusters refer to by name; see compact.py."""
+    return {
+        "dns": _strict_dns(dns_resolver),
+        "health": {
+            "healthy_panic_threshold": {"value": 0},
+            "ignore_new_hosts_until_first_hc": True,
+            # By default a pod that turned healthy is known to the statistics up to a second before it is known
+            # to the threads that route: a weight given in between was answered 503.
+            "update_merge_window": "0s",
+        },
+        "limits": _LIMITS,
+        "http1": _options({"http_protocol_options": {}}),
+        "http2": _options({"http2_protocol_options": {}}),
+        "often": [_readiness(1)],
+        "seldom": [_readiness(5)],
+    }
 
 
 _LIMITS: Final[Object] = {
@@ -103,7 +108,17 @@ def _endpoint(host: str, port: int) -> Object:
     }
 
 
-def _readiness(host: str, interval: int) -> Object:
+def _options(protocol: Object) -> Object:
+    return {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": _PROTOCOL_OPTIONS,
+            "common_http_protocol_options": {"idle_timeout": f"{UPSTREAM_IDLE_SECONDS}s"},
+            "explicit_http_config": protocol,
+        }
+    }
+
+
+def _readiness(interval: int) -> Object:
     return {
         "timeout": "1s",
         "interval": f"{interval}s",
@@ -112,7 +127,7 @@ def _readiness(host: str, interval: int) -> Object:
         "unhealthy_interval": "0.5s",
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,
-        "http_health_check": {"path": wire.PATH_READYZ, "host": host},
+        "http_health_check": {"path": wire.PATH_READYZ, "host": "router"},
     }
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_core import wire
-from mlserve_operator.traffic import clusters, routes
+from mlserve_operator.traffic import clusters, compact, routes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,9 +35,9 @@ CONFIG_DIR: Final = "/etc/mlserve/router"
 FIRST_LISTENER_PORT: Final = 10_000
 LAST_LISTENER_PORT: Final = 19_999
 
-LISTENERS_FILE: Final = "listeners.json"
-ROUTES_FILE: Final = "routes.json"
-CLUSTERS_FILE: Final = "clusters.json"
+LISTENERS_FILE: Final = "listeners.yaml"
+ROUTES_FILE: Final = "routes.yaml"
+CLUSTERS_FILE: Final = "clusters.yaml"
 
 MANAGEMENT: Final = "management!"
 """Virtual host of the management listener; no ModelDeployment can have that name."""
@@ -48,11 +48,42 @@ _ROUTER_FILTER: Final = {
     "name": "envoy.filters.http.router",
     "typed_config": {"@type": _TYPE + "extensions.filters.http.router.v3.Router"},
 }
-_ADMIN_CLUSTER: Final = "admin"
-_JSON_ERRORS: Final[Object] = {
-    # Answers of the router itself look like those of the runtime.
-    "local_reply_config": {"body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}}
+_FEEDBACK_FILTER: Final[Object] = {
+    # Reads the prediction's id from the body, for the routes that ask for it; bodies of all others are not touched.
+    "name": routes.FEEDBACK_FILTER,
+    "disabled": True,
+    "typed_config": {
+        "@type": _TYPE + "extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
+        "request_rules": {
+            "rules": [
+                {
+                    "selectors": [{"key": "id"}],
+                    "on_present": {"metadata_namespace": routes.FEEDBACK_METADATA, "key": "id"},
+                }
+            ],
+            "allow_content_types": ["application/json", "application/x-www-form-urlencoded"],
+            "allow_empty_content_type": True,
+        },
+    },
 }
+_ADMIN_CLUSTER: Final = "admin"
+
+
+def _file(name: str) -> Object:
+    source = {"path": name, "watched_directory": {"path": "."}}
+    return {"resource_api_version": "V3", "path_config_source": source}
+
+
+_RDS: Final[Object] = {"route_config_name": routes.TABLE, "config_source": _file(ROUTES_FILE)}
+_COMMON: Final[Object] = {
+    "rds": _RDS,
+    "filters": [_FEEDBACK_FILTER, _ROUTER_FILTER],
+    # An image of the user's own may speak it; a connection ends with its pod, not with a new weight.
+    "upgrades": [{"upgrade_type": "websocket"}],
+    # Answers of the router itself look like those of the runtime.
+    "errors": {"body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}},
+}
+"""What the listeners refer to by name; see compact.py."""
 
 
 @dataclass(frozen=True)
@@ -112,28 +143,33 @@ def files(entries: Sequence[Entry], *, cluster_domain: str, dns_resolver: str = 
     """
     entries = sorted(entries, key=lambda entry: entry.name)
     listeners = [
-        {"@type": _TYPE + "config.listener.v3.Listener", **_listener(entry.name, entry.port, _connections(entry.name))}
+        {"@type": _TYPE + "config.listener.v3.Listener", **_listener(entry.name, entry.port, _front_door(entry.name))}
         for entry in entries
     ]
     upstreams = [
         {"@type": _TYPE + "config.cluster.v3.Cluster", **cluster}
         for entry in entries
         for revision in clusters.revisions_of(entry.route)
-        for cluster in clusters.of_revision(revision, entry.namespace, cluster_domain, dns_resolver)
+        for cluster in clusters.of_revision(revision, entry.namespace, cluster_domain)
     ]
     hosts = [routes.of_model(entry) for entry in entries]
-    version = digest([listeners, hosts, upstreams])
+    common = {**_COMMON, **routes.COMMON, **clusters.common(dns_resolver)}
+    version = digest([listeners, hosts, upstreams, common])
     table = routes.table([*hosts, routes.of_management(MANAGEMENT, version, entries, _ADMIN_CLUSTER)])
+
+    def discovery(*resources: Object) -> str:
+        return compact.dump({"version_info": version, "resources": resources}, common)
+
     return {
-        LISTENERS_FILE: _discovery(version, listeners),
-        ROUTES_FILE: _discovery(version, [{"@type": _TYPE + "config.route.v3.RouteConfiguration", **table}]),
-        CLUSTERS_FILE: _discovery(version, upstreams),
+        LISTENERS_FILE: discovery(*listeners),
+        ROUTES_FILE: discovery({"@type": _TYPE + "config.route.v3.RouteConfiguration", **table}),
+        CLUSTERS_FILE: discovery(*upstreams),
     }
 
 
 def version_of(content: dict[str, str]) -> str:
     """The version that a router answers once it runs these files."""
-    return str(json.loads(content[ROUTES_FILE])["version_info"])
+    return content[ROUTES_FILE].partition('"version_info":"')[2].partition('"')[0]
 
 
 def digest(value: Any) -> str:
@@ -152,15 +188,6 @@ def free_port(taken: set[int]) -> int:
         if port not in taken:
             return port
     raise ValueError("the namespace's router has no listener port left: use traffic.router.scope Dedicated")
-
-
-def _discovery(version: str, resources: Sequence[Object]) -> str:
-    return json.dumps({"version_info": version, "resources": resources}, separators=(",", ":"))
-
-
-def _file(name: str) -> Object:
-    source = {"path": name, "watched_directory": {"path": "."}}
-    return {"resource_api_version": "V3", "path_config_source": source}
 
 
 def _address(host: str, port: int) -> Object:
@@ -186,12 +213,13 @@ def _listener(name: str, port: int, connections: Object) -> Object:
 
 
 def _connections(name: str) -> Object:
+    """What every listener does with connections: it says its own name, and splits by the one table of routes."""
     own_name = {"header": {"key": routes.LISTENER_HEADER, "value": name}}
     mutation = {"append": {**own_name, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
     return {
         "stat_prefix": name.rstrip("!"),
         "codec_type": "AUTO",
-        "rds": {"route_config_name": routes.TABLE, "config_source": _file(ROUTES_FILE)},
+        "rds": _RDS,
         "early_header_mutation_extensions": [
             {
                 "name": "envoy.http.early_header_mutation.header_mutation",
@@ -206,8 +234,18 @@ def _connections(name: str) -> Object:
         "stream_idle_timeout": "3600s",  # bounded by the timeout of the route
         "request_headers_timeout": "30s",
         "common_http_protocol_options": {"idle_timeout": "3600s"},
-        **({} if name == MANAGEMENT else _JSON_ERRORS),
     }
+
+
+def _front_door(name: str) -> Object:
+    """A model's listener; what all of them have in common is in `_COMMON`."""
+    shared = {
+        "rds": "*rds",
+        "http_filters": "*filters",
+        "upgrade_configs": "*upgrades",
+        "local_reply_config": "*errors",
+    }
+    return {**_connections(name), **shared}
 
 
 def _admin_cluster() -> Object:

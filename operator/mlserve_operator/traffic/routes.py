@@ -9,7 +9,7 @@ from mlserve_core import wire
 from mlserve_operator.traffic.clusters import feedback_cluster, grpc_cluster, http_cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mlserve_operator.rollout.state import Route
     from mlserve_operator.traffic.envoy import Entry
@@ -19,6 +19,10 @@ Object = dict[str, Any]
 TABLE: Final = "routes"
 LISTENER_HEADER: Final = "x-mlserve-listener"
 """Set by each listener to its own name, whatever the client sent; selects the virtual host."""
+FEEDBACK_FILTER: Final = "envoy.filters.http.json_to_metadata"
+FEEDBACK_METADATA: Final = "mlserve.feedback"
+"""Where the filter puts what it finds in the body of a feedback request."""
+_STREAM: Final = "/inference.GRPCInferenceService/ModelStreamInfer"
 _TOTAL: Final = 100
 _RETRIES: Final[Object] = {
     # Only what cannot have been answered: no connection, a stream refused or cut off, a pod that drains. Attempts
@@ -39,6 +43,21 @@ _RETRIES: Final[Object] = {
     "host_selection_retry_max_attempts": 64,
     "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
 }
+
+
+_ID_OF_BODY: Final = {
+    "key": wire.HEADER_PREDICTION_ID,
+    "value": f"%DYNAMIC_METADATA({FEEDBACK_METADATA}:id)%",
+}
+_IS_COPY: Final = {"key": wire.HEADER_MIRROR, "value": "true"}
+COMMON: Final[Object] = {
+    "retries": _RETRIES,
+    "mark_copy": [{"append": {"header": _IS_COPY, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}],
+    "by_id": [{"header": {"header_name": wire.HEADER_PREDICTION_ID}}],
+    "read_id": {FEEDBACK_FILTER: {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}},
+    "add_id": [{"header": _ID_OF_BODY, "append_action": "ADD_IF_ABSENT"}],
+}
+"""What the routes refer to by name; see compact.py."""
 
 
 def table(hosts: Sequence[Object]) -> Object:
@@ -93,23 +112,24 @@ def of_management(name: str, version: str, entries: Sequence[Entry], admin_clust
 
 def _model_routes(entry: Entry) -> list[Object]:
     route = entry.route
-    table = []
-    if route.preview:
-        preview = {"name": wire.HEADER_PREVIEW, "string_match": {"exact": "canary"}}
-        for is_grpc, cluster in ((True, grpc_cluster), (False, http_cluster)):
-            table.append(_forward(entry, [preview], is_grpc, _one(route.preview, cluster)))
-    table += _feedback(entry)
-    for is_grpc, cluster in ((True, grpc_cluster), (False, http_cluster)):
-        action = {**_split(entry, cluster), **_mirror(route, cluster)}
-        table.append(_forward(entry, [], is_grpc, action))
-    return table
+    preview = [{"name": wire.HEADER_PREVIEW, "string_match": {"exact": "canary"}}]
+    previews = _protocols(entry, preview, lambda cluster: _one(route.preview, cluster)) if route.preview else []
+    split = _protocols(entry, [], lambda cluster: {**_split(entry, cluster), **_mirror(route, cluster)})
+    return [*previews, *_feedback(entry), *split]
 
 
-def _forward(entry: Entry, headers: list[Object], is_grpc: bool, action: Object) -> Object:
-    match: Object = {"prefix": "/", "grpc": {}} if is_grpc else {"prefix": "/"}
-    if headers:
-        match["headers"] = headers
-    return {"match": match, "route": {**action, "timeout": f"{entry.timeout_seconds}s", "retry_policy": _RETRIES}}
+def _protocols(
+    entry: Entry, headers: list[Object], action: Callable[[Callable[[str], str]], Object]
+) -> Iterator[Object]:
+    """Routes of requests with these headers by protocol. A stream of calls may last; each call has its own timeout."""
+    timeout = f"{entry.timeout_seconds}s"
+    for match, cluster, limit in (
+        ({"path": _STREAM}, grpc_cluster, "0s"),
+        ({"prefix": "/", "grpc": {}}, grpc_cluster, timeout),
+        ({"prefix": "/"}, http_cluster, timeout),
+    ):
+        found: Object = {**match, "headers": headers} if headers else match
+        yield {"match": found, "route": {**action(cluster), "timeout": limit, "retry_policy": "*retries"}}
 
 
 def _one(revision: str, cluster: Callable[[str], str]) -> Object:
@@ -139,23 +159,33 @@ def _mirror(route: Route, cluster: Callable[[str], str]) -> Object:
     if not route.mirror:
         return {}
     fraction = {"default_value": {"numerator": route.mirror_percent, "denominator": "HUNDRED"}}
-    marked = {"header": {"key": wire.HEADER_MIRROR, "value": "true"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     policy = {
         "cluster": cluster(route.mirror),
         "runtime_fraction": fraction,
-        "request_headers_mutations": [{"append": marked}],
+        "request_headers_mutations": "*mark_copy",
     }
     return {"request_mirror_policies": [policy]}
 
 
 def _feedback(entry: Entry) -> list[Object]:
-    """Feedback goes to the revision it is about where the client says which, and there always to the same pod."""
-    by_id = [{"header": {"header_name": wire.HEADER_PREDICTION_ID}}]
+    """Feedback goes to the revision it is about where the client says which, and there always to the same pod.
+
+    The prediction's id is in the body; whoever sends it in the header saves the router from reading that.
+    """
 
     def route(revision: str, headers: list[Object]) -> Object:
         match: Object = {"path": "/feedback", **({"headers": headers} if headers else {})}
-        action = {"cluster": feedback_cluster(revision), "hash_policy": by_id, "timeout": f"{entry.timeout_seconds}s"}
-        return {"match": match, "route": action}
+        action = {
+            "cluster": feedback_cluster(revision),
+            "hash_policy": "*by_id",
+            "timeout": f"{entry.timeout_seconds}s",
+        }
+        return {
+            "match": match,
+            "route": action,
+            "typed_per_filter_config": "*read_id",
+            "request_headers_to_add": "*add_id",
+        }
 
     weights = entry.route.weights
     largest = max(sorted(weights), key=lambda revision: weights[revision])

@@ -6,7 +6,7 @@ import time
 
 import httpx
 
-from .conftest import World, model
+from ..world import World, model  # noqa: TID252 - tests are no installed package
 
 FLEET = 20
 """`make bench-operator` measures fifty."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Object, World, model
+from ..world import Object, World, model  # noqa: TID252 - tests are no installed package
 
 GATEWAY = {
     "traffic": {"mode": "Gateway", "gateway": {"parentRefs": [{"name": "edge"}]}},

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import ARTIFACTS, Stream, World, model
+from ..world import ARTIFACTS, Stream, World, model  # noqa: TID252 - tests are no installed package
 
 SWITCH = {"rollout": {"strategy": "AllAtOnce", "bakeSeconds": 5}}
 
@@ -61,9 +61,9 @@ def test_a_switch_answers_every_request_and_restarts_no_pod(world: World, stream
         assert first in pods, "the previous revision stays warm while the new one bakes"
         world.cluster.wait(lambda: first not in world.kubectl("get", "deployments") or None, what="baked")
         requests.wait_for(50)
-    assert requests.failures == []
+    assert requests.problems == []
     second = world.get("mdep", "digits")["status"]["stable"]["revision"]
-    assert {revision for _, revision in requests.answers} == {first, second}
+    assert requests.answering() == {first, second}
     assert world.kubectl("get", "controllerrevisions", "-o", "name").count(first) == 1, "kept for undo"
     world.kubectl("delete", "mdep", "digits", "--wait=false")
 
@@ -116,8 +116,8 @@ def test_a_deleted_child_comes_back_and_an_edited_one_is_put_right(world: World)
     world.cluster.wait(
         lambda: "app.kubernetes.io/component" in world.get("service", "digits")["spec"]["selector"] or None
     )
-    world.kubectl("patch", "configmap", "mlserve-router", "--type", "merge", "-p", '{"data":{"routes.json":"{}"}}')
-    world.cluster.wait(lambda: len(world.get("configmap", "mlserve-router")["data"]["routes.json"]) > 2 or None)
+    world.kubectl("patch", "configmap", "mlserve-router", "--type", "merge", "-p", '{"data":{"routes.yaml":"{}"}}')
+    world.cluster.wait(lambda: len(world.get("configmap", "mlserve-router")["data"]["routes.yaml"]) > 2 or None)
     world.cluster.wait(world.serves, what="predictions again")
     world.kubectl("delete", "mdep", "digits", "--wait=false")
 
@@ -160,7 +160,7 @@ def test_two_models_share_a_router_and_neither_disturbs_the_other(world: World, 
             lambda: "second" not in world.kubectl("get", "configmap", "mlserve-router", "-o", "yaml") or None
         )
         requests.wait_for(30)
-    assert requests.failures == []
+    assert requests.problems == []
     deployments = world.kubectl("get", "deployments", "-l", "app.kubernetes.io/component=router", "-o", "name").split()
     assert deployments == ["deployment.apps/mlserve-router"]
     world.kubectl("delete", "mdep", "digits", "--wait=false")

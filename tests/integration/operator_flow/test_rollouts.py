@@ -5,22 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
 
-import yaml
-
-from .conftest import ROOT, Object, Stream, World, model
+from ..world import Stream, World, model  # noqa: TID252 - tests are no installed package
 
 INTERVAL = 2
 ANALYSIS = {"intervalSeconds": INTERVAL, "minRequests": 50}
-
-
-def nan_version(**spec: Any) -> Object:
-    """The example whose outputs are NaN for dark images. It is TorchScript, which is loaded by pinned digest only."""
-    example = yaml.safe_load((ROOT / "models" / "digits" / "modeldeployment-v6.yaml").read_text())
-    body = model(version=6, **spec)
-    body["spec"]["model"]["digest"] = example["spec"]["model"]["digest"]
-    return body
 
 
 def test_a_canary_climbs_without_a_failed_request_and_users_stay_where_they_are(
@@ -52,7 +41,7 @@ def test_a_canary_climbs_without_a_failed_request_and_users_stay_where_they_are(
         world.kubectl("annotate", "mdep", "digits", "mlserve.io/command=promote:1")
         world.until("Ready", "True", seconds=90)
         requests.wait_for(50)
-    assert requests.failures == []
+    assert requests.problems == []
     status = world.get("mdep", "digits")["status"]
     assert status["stable"]["version"] == "2"
     assert status["lastCommand"]["command"] == "promote:1"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import ARTIFACTS, World, model
+from ..world import ARTIFACTS, World, model  # noqa: TID252 - tests are no installed package
 
 WRONG_DIGEST = "sha256:" + "0" * 64
 BROKEN: list[Any] = [

@@ -18,6 +18,7 @@ import grpc
 import httpx
 import pytest
 import tritonclient.grpc as triton_grpc
+import yaml
 
 from mlserve_core.wire import HEADER_MIRROR, HEADER_PREVIEW, HEADER_REVISION, TelemetrySnapshot
 from mlserve_operator.rollout.state import Route
@@ -43,7 +44,7 @@ class Router:
 def static_configuration(servers: dict[str, RuntimeServer]) -> dict[str, Any]:
     """The operator's files as one static configuration, on ports of this machine."""
     files = envoy.files([ENTRY], cluster_domain="cluster.local")
-    resources = {name: json.loads(content)["resources"] for name, content in files.items()}
+    resources = {name: json.loads(json.dumps(yaml.safe_load(content)))["resources"] for name, content in files.items()}
     (listener,), (table,) = resources[envoy.LISTENERS_FILE], resources[envoy.ROUTES_FILE]
     listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": 0}
     connections = listener["filter_chains"][0]["filters"][0]["typed_config"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import json
 import os
 import signal
 import time
@@ -14,7 +13,7 @@ import aiohttp
 import httpx
 import psutil
 
-from .conftest import REVISION, Object, Place, Stream, model
+from ..world import REVISION, ROUTER_PODS, Object, Stream, World, model, operator_pid  # noqa: TID252 - tests are no installed package
 
 HELD = {"steps": [{"weight": 10, "holdSeconds": 3600}]}
 INTERVAL_SECONDS = 2
@@ -23,7 +22,7 @@ QUICK = {
     "analysis": {"intervalSeconds": INTERVAL_SECONDS, "minRequests": 100},
     "bakeSeconds": 3,
 }
-ROUTER = "app.kubernetes.io/component=router"
+DRIFT = {"enabled": False}
 
 
 async def ask(url: str, headers: list[dict[str, str]], connections: int = 16) -> list[str]:
@@ -43,29 +42,29 @@ async def ask(url: str, headers: list[dict[str, str]], connections: int = 16) ->
     return revisions
 
 
-async def test_weights_are_exact_and_users_stay_with_their_version(place: Place) -> None:
+async def test_weights_are_exact_and_users_stay_with_their_version(world: World) -> None:
     names = {"share": {}, "sticky": {"stickyHeader": "x-user"}}
     runtime = {"image": "model-server:1", "resources": {"requests": {"cpu": "20m", "memory": "16Mi"}}}
 
-    def version(name: str, number: str) -> Object:
-        return model(name, number, runtime=runtime, rollout=HELD, traffic=names[name])
+    def version(name: str, number: int) -> Object:
+        return model(name, version=number, runtime=runtime, rollout=HELD, traffic=names[name], drift=DRIFT)
 
-    place.apply(*(version(name, "1") for name in names))
+    world.apply(*(version(name, 1) for name in names))
     for name in names:
-        place.until_ready(name)
-    place.apply(*(version(name, "2") for name in names))
+        world.until("Ready", "True", name=name)
+    world.apply(*(version(name, 2) for name in names))
     canaries = {}
     for name in names:
-        status = place.until_status(name, "10 %", lambda status: (status.get("canary") or {}).get("stepStartedAt"))
+        status = world.until_status(lambda status: (status.get("canary") or {}).get("stepStartedAt"), "10 %", name=name)
         assert status["canary"]["weight"] == 10
         canaries[name] = status["canary"]["revision"]
 
-    revisions = await ask(place.url("share"), [{}] * 20_000)
+    revisions = await ask(world.url("share"), [{}] * 20_000)
     share = 100 * revisions.count(canaries["share"]) / len(revisions)
     assert abs(share - 10) <= 1, f"the canary got {share:.2f} % of 20,000 requests"
 
     users = [f"user-{i % 400}" for i in range(2000)]
-    revisions = await ask(place.url("sticky"), [{"x-user": user} for user in users])
+    revisions = await ask(world.url("sticky"), [{"x-user": user} for user in users])
     seen = collections.defaultdict(set)
     for user, revision in zip(users, revisions, strict=True):
         seen[user].add(revision)
@@ -74,60 +73,61 @@ async def test_weights_are_exact_and_users_stay_with_their_version(place: Place)
     assert 10 <= on_canary <= 80, f"{on_canary} of 400 users are on the canary at 10 %"
 
 
-def test_no_request_is_dropped_whatever_happens(place: Place) -> None:
-    place.apply(model("digits", "1", replicas=2, rollout=QUICK))
-    first = place.until_ready("digits")["stable"]["revision"]
-    with Stream(place.url("digits")) as stream:
-        stream.more(200)
+def test_no_request_is_dropped_whatever_happens(world: World) -> None:
+    world.apply(model(version=1, replicas=2, rollout=QUICK, drift=DRIFT))
+    world.until("Ready", "True")
+    first = world.status()["stable"]["revision"]
+    with Stream(world.url(), rate=200) as stream:
+        stream.wait_for(200)
         assert stream.problems == []
-        _scale_up_and_down(place)
-        second = _promote_while_everything_dies(place, stream)
+        _scale_up_and_down(world)
+        second = _promote_while_everything_dies(world, stream)
         assert stream.problems == []
-        assert stream.revisions() == {first, second}
+        assert stream.answering() == {first, second}
         stream.dark = True  # from now on, what the third version cannot answer
-        stream.more(200)
-        took, broken = _roll_back(place, stream)
-        place.until_status("digits", "rolled back", lambda status: status["phase"] == "RolledBack")
-        stream.more(200)
+        stream.wait_for(200)
+        took, broken = _roll_back(world, stream)
+        world.until_status(lambda status: status["phase"] == "RolledBack", "rolled back")
+        stream.wait_for(200)
     assert 200 not in stream.of(broken), "it was broken altogether"
     assert {revision for revision, _ in stream.problems} == {broken}, "nobody else failed"
     limit = 2 * INTERVAL_SECONDS + 3
     assert took <= limit, f"{took:.1f} s from the first bad answer to a confirmed weight of 0; limit {limit} s"
 
 
-def _scale_up_and_down(place: Place) -> None:
+def _scale_up_and_down(world: World) -> None:
     for replicas in (3, 2):
-        place.kubectl("scale", "mdep", "digits", "--replicas", str(replicas))
-        place.until_status("digits", f"{replicas} pods", lambda status: status["replicas"] == replicas)  # noqa: B023
-        place.until_ready("digits")
+        world.kubectl("scale", "mdep", "digits", "--replicas", str(replicas))
+        world.until_status(lambda status: status["replicas"] == replicas, f"{replicas} pods")  # noqa: B023
+        world.until("Ready", "True")
 
 
-def _promote_while_everything_dies(place: Place, stream: Stream) -> str:
+def _promote_while_everything_dies(world: World, stream: Stream) -> str:
     """A rollout of version 2 with one misfortune at each of its weights; returns its revision."""
-    place.apply(model("digits", "2", replicas=2, rollout=QUICK))
+    world.apply(model(version=2, replicas=2, rollout=QUICK, drift=DRIFT))
 
     def at(weight: int) -> Object:
         def probe(status: Object) -> bool:
             return bool((status.get("canary") or {}).get("weight") == weight)
 
-        return place.until_status("digits", f"{weight} %", probe)
+        return world.until_status(probe, f"{weight} %")
 
     status = at(20)
     second: str = status["canary"]["revision"]
-    kill_runtime(place, status["stable"]["revision"])
-    kill_operator(place)
+    kill_runtime(world, status["stable"]["revision"])
+    kill_operator(world)
     at(50)
-    router = place.pods(ROUTER)[0]["metadata"]["name"]
-    place.kubectl("delete", "pod", router, "--wait=false")
-    place.until_status("digits", "promoted", lambda status: status["stable"]["revision"] == second, seconds=90)
-    place.until_status("digits", "baked", lambda status: status["phase"] == "Healthy")
-    stream.more(200)
+    router = world.pods(ROUTER_PODS)[0]["metadata"]["name"]
+    world.kubectl("delete", "pod", router, "--wait=false")
+    world.until_status(lambda status: status["stable"]["revision"] == second, "promoted", seconds=90)
+    world.until_status(lambda status: status["phase"] == "Healthy", "baked")
+    stream.wait_for(200)
     return second
 
 
-def kill_runtime(place: Place, revision: str) -> None:
+def kill_runtime(world: World, revision: str) -> None:
     """kill -9 of one of the model servers of a revision."""
-    uid = place.pods(f"mlserve.io/revision={revision}")[0]["metadata"]["uid"]
+    uid = world.pods(f"mlserve.io/revision={revision}")[0]["metadata"]["uid"]
     for process in psutil.process_iter(["cmdline"]):
         if "serve" in (process.info["cmdline"] or ()) and process.environ().get("MLSERVE_POD_UID") == uid:
             process.kill()
@@ -135,20 +135,19 @@ def kill_runtime(place: Place, revision: str) -> None:
     raise AssertionError(f"no process of pod {uid}")
 
 
-def kill_operator(place: Place) -> None:
+def kill_operator(world: World) -> None:
     """kill -9; the supervisor starts another."""
-    state = json.loads((place.cluster.cluster.data_dir / "state.json").read_text())
-    os.kill(next(part["pid"] for part in state["parts"] if part["name"] == "operator"), signal.SIGKILL)
+    os.kill(operator_pid(world.cluster), signal.SIGKILL)
 
 
-def _roll_back(place: Place, stream: Stream) -> tuple[float, str]:
+def _roll_back(world: World, stream: Stream) -> tuple[float, str]:
     """Apply a version that fails on everything sent. Returns seconds to weight 0 at every router, and its revision."""
-    place.apply(model("digits", "4", replicas=2, rollout=QUICK))
-    addresses = [pod["status"]["podIP"] for pod in place.pods(ROUTER)]
+    world.apply(model(version=4, replicas=2, rollout=QUICK, drift=DRIFT))
+    addresses = [pod["status"]["podIP"] for pod in world.pods(ROUTER_PODS)]
     assert len(addresses) == 2
     deadline = time.monotonic() + 90
     while stream.first_problem is None:
-        assert time.monotonic() < deadline, f"the broken version never got a request: {place.status('digits')}"
+        assert time.monotonic() < deadline, f"the broken version never got a request: {world.status('digits')}"
         time.sleep(0.02)
     broken = stream.problems[0][0]
     while any(_weight(address, broken) for address in addresses):

@@ -67,14 +67,16 @@ SPECS: dict[str, Object] = {
 }
 
 
-def children_of(owner: Object, spec: Object, *, port: int | None = 10_000) -> list[Object]:
+def children_of(
+    owner: Object, spec: Object, size: tuple[int, int | None] = (2, None), *, port: int | None = 10_000
+) -> list[Object]:
     owner = {**owner, "spec": {**owner["spec"], **spec}}
     snapshot = make_snapshot(owner)
     return build_children(
         Wanted(
             owner=owner,
             spec=ModelDeploymentSpec.model_validate(owner["spec"]),
-            plans=[RevisionPlan(revision=snapshot.revision, role=Role.STABLE, replicas=2)],
+            plans=[RevisionPlan(revision=snapshot.revision, role=Role.STABLE, replicas=size[0], ceiling=size[1])],
             snapshots={snapshot.revision: snapshot},
             route=Route(weights={snapshot.revision: 100}),
             router="mlserve-router",
@@ -212,6 +214,24 @@ def test_the_autoscaler_keeps_the_floor_of_the_rollout(owner: Object) -> None:
     assert (autoscaler["spec"]["minReplicas"], autoscaler["spec"]["maxReplicas"]) == (2, 2)
 
 
+@pytest.mark.parametrize(("size", "bounds"), [((1, 1), (1, 1)), ((0, 0), None), ((3, None), (3, 5))])
+def test_where_gpus_are_short_the_autoscaler_is_bound(
+    owner: Object, size: tuple[int, int | None], bounds: tuple[int, int] | None
+) -> None:
+    spec = {"autoscaling": {"minReplicas": 2, "maxReplicas": 5}}
+    found = [body for body in children_of(owner, spec, size) if body["kind"] == "HorizontalPodAutoscaler"]
+    assert [(body["spec"]["minReplicas"], body["spec"]["maxReplicas"]) for body in found] == (
+        [bounds] if bounds else []
+    )
+
+
+@pytest.mark.parametrize(("surge", "expected"), [(None, (1, 0)), (0, (0, 1)), (1, (0, 1)), (2, (1, 0))])
+def test_a_pod_is_replaced_within_the_surge(owner: Object, surge: int | None, expected: tuple[int, int]) -> None:
+    rollout = {"rollout": {"maxSurgeGpus": surge}} if surge is not None else {}
+    strategy = one(children_of(owner, {"runtime": GPU, **rollout}), "Deployment")["spec"]["strategy"]
+    assert (strategy["rollingUpdate"]["maxSurge"], strategy["rollingUpdate"]["maxUnavailable"]) == expected
+
+
 def test_an_overlay_cannot_break_the_selectors(owner: Object) -> None:
     patch = {
         "metadata": {"labels": {wire.LABEL_REVISION: "other", "team": "a"}},
@@ -251,7 +271,7 @@ def test_records_are_valid_and_read_back(owner: Object) -> None:
 def test_the_router_is_valid_and_owned_by_all_it_serves(owner: Object) -> None:
     other = {**owner, "metadata": {**owner["metadata"], "name": "fraud", "uid": "uid-a"}}
     objects = build_router(
-        name="mlserve-router", namespace="team", owners=[owner, other], files={"routes.json": "{}"},
+        name="mlserve-router", namespace="team", owners=[owner, other], files={"routes.yaml": "{}"},
         replicas=2, resources=None, image="envoyproxy/envoy:v1.40-latest", log_level="warning",
     )  # fmt: skip
     assert [body["kind"] for body in objects] == ["ServiceAccount", "ConfigMap", "Deployment", "PodDisruptionBudget"]

@@ -1,0 +1,197 @@
+"""What the router does with single requests: what it retries, what it lets pass untouched, and what it never says."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from mlserve_core import wire
+from mlserve_operator.rollout.state import Route
+from mlserve_operator.traffic import envoy
+
+from .router import NAMESPACE, Handler, Pod, content, router
+
+REVISION = "digits-a"
+ENTRY = envoy.Entry("digits", NAMESPACE, 10_000, Route(weights={REVISION: 100}), timeout_seconds=2)
+LARGE = 5 * 1024 * 1024
+
+
+def answering(status: int, headers: dict[str, str] | None = None) -> Handler:
+    """A pod that always answers the same."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.json_response({"error": "said by the pod"}, status=status, headers=headers)
+
+    return handler
+
+
+async def never(request: web.Request) -> web.StreamResponse:
+    """A pod that takes a request and never answers."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def echo(request: web.Request) -> web.StreamResponse:
+    """A pod that sends back what it got, byte by byte, and echoes WebSocket messages."""
+    if request.headers.get("upgrade", "").lower() == "websocket":
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data)
+        return socket
+    headers = {name: request.headers[name] for name in ("content-type", "content-encoding") if name in request.headers}
+    return web.Response(body=await request.read(), headers=headers)
+
+
+REFUSALS = {
+    "overload": (429, {"retry-after": "3"}),
+    "too-large": (413, {}),
+    "bad-input": (400, {}),
+    "failure": (500, {}),
+    "unavailable": (503, {"retry-after": "1"}),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_what_a_pod_says_is_said_once_and_passed_on(tmp_path: Path, name: str) -> None:
+    status, headers = REFUSALS[name]
+    pods = [Pod(REVISION, answering(status, headers)) for _ in range(2)]
+    async with router(tmp_path, *pods) as front:
+        await front.run(ENTRY)
+        async with front.client.post(f"{front.url(ENTRY)}/predict", data=b"{}") as answer:
+            assert answer.status == status
+            assert await answer.json() == {"error": "said by the pod"}
+            assert {key: answer.headers[key] for key in headers} == headers
+            assert answer.headers[wire.HEADER_REVISION] == REVISION
+    assert sum(len(pod.seen) for pod in pods) == 1, "it may have been carried out, so nobody else is asked"
+
+
+async def test_a_draining_pod_sends_its_requests_to_another_and_is_heard_when_there_is_none(tmp_path: Path) -> None:
+    draining = answering(503, {wire.HEADER_DRAINING: "true", "retry-after": "1"})
+    leaving, staying = Pod(REVISION, draining), Pod(REVISION)
+    async with router(tmp_path, leaving, staying) as front:
+        await front.run(ENTRY)
+        for _ in range(60):
+            async with front.client.post(f"{front.url(ENTRY)}/predict", data=b"{}") as answer:
+                assert answer.status == 200
+        assert leaving.seen, "the test wants both to be asked"
+        staying.handler = draining
+        async with front.client.post(f"{front.url(ENTRY)}/predict", data=b"{}") as answer:
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+
+
+async def test_a_pod_that_never_answers_is_given_the_timeout_once(tmp_path: Path) -> None:
+    pods = [Pod(REVISION, never) for _ in range(2)]
+    async with router(tmp_path, *pods) as front:
+        await front.run(ENTRY)
+        started = asyncio.get_running_loop().time()
+        async with front.client.post(f"{front.url(ENTRY)}/predict", data=b"{}") as answer:
+            took = asyncio.get_running_loop().time() - started
+            assert answer.status == 504
+            assert "timeout" in (await answer.json())["error"], "errors of the router look like those of the runtime"
+            assert answer.headers[wire.HEADER_REVISION] == REVISION
+    assert ENTRY.timeout_seconds <= took < ENTRY.timeout_seconds + 1.5
+    assert sum(len(pod.seen) for pod in pods) == 1
+
+
+async def test_bodies_pass_untouched(tmp_path: Path) -> None:
+    """Larger than every buffer on the way, in chunks, compressed, over HTTP/2, and mirrored all the while."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(80):
+            yield b"x" * (LARGE // 80)
+
+    mirror = "digits-b"
+    route = Route(weights={REVISION: 100, mirror: 0}, mirror=mirror, mirror_percent=100)
+    mirrored = envoy.Entry("digits", NAMESPACE, 10_000, route)
+    pods = [Pod(REVISION, echo), Pod(mirror, content)]
+    async with router(tmp_path, *pods) as front:
+        await front.run(mirrored)
+        url = f"{front.url(mirrored)}/predict"
+        async with front.client.post(url, data=chunks()) as answer:
+            assert (answer.status, len(await answer.read())) == (200, LARGE)
+        assert pods[0].seen[-1].headers["transfer-encoding"] == "chunked"
+        packed = gzip.compress(b'{"features": [1]}')
+        sent = {"content-encoding": "gzip", "content-type": "application/json"}
+        async with front.client.post(url, data=packed, headers=sent) as answer:
+            assert answer.headers["content-encoding"] == "gzip"
+            assert await answer.json() == {"features": [1]}
+        curl = await asyncio.create_subprocess_exec(
+            *("curl", "--silent", "--show-error", "--http2-prior-knowledge", "--data", "over HTTP/2", url),
+            *("--output", "-", "--write-out", " %{http_version}"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await curl.communicate()
+        assert said == b"over HTTP/2 2"
+        async with front.client.ws_connect(f"{front.url(mirrored)}/live") as socket:
+            await socket.send_str("hello")
+            assert (await socket.receive()).data == "hello"
+    assert {request.headers.get(wire.HEADER_MIRROR) for request in pods[1].seen} == {"true"}
+    assert all(wire.HEADER_MIRROR not in request.headers for request in pods[0].seen)
+
+
+async def test_nothing_is_logged_about_requests(tmp_path: Path) -> None:
+    async with router(tmp_path, Pod(REVISION)) as front:
+        await front.run(ENTRY)
+        async with front.client.post(f"{front.url(ENTRY)}/predict?who=alice", data=b"{}") as answer:
+            assert answer.status == 200
+        assert front.log.read_bytes(), "it does log what concerns itself"
+        assert b"alice" not in front.log.read_bytes()
+
+
+async def test_a_neighbour_that_comes_and_goes_is_not_felt(tmp_path: Path) -> None:
+    """No cross-talk, and no connection closed: each of the first model's clients keeps the one it has."""
+    mine, neighbour = Pod(REVISION, echo), Pod("second-a", answering(200))
+    second = envoy.Entry("second", NAMESPACE, 10_001, Route(weights={"second-a": 100}))
+    async with router(tmp_path, mine, neighbour) as front:
+        await front.run(ENTRY)
+        done = asyncio.Event()
+
+        async def client() -> int:
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
+                count = 0
+                while not done.is_set():
+                    async with session.post(f"{front.url(ENTRY)}/predict", data=b"mine") as answer:
+                        assert (answer.status, await answer.read()) == (200, b"mine")
+                    count += 1
+                return count
+
+        async with asyncio.TaskGroup() as group:
+            clients = [group.create_task(client()) for _ in range(4)]
+            for entries in ((ENTRY, second), (ENTRY,), (second, ENTRY)):
+                await front.run(*entries)
+            async with front.client.post(f"{front.url(second)}/predict", data=b"{}") as answer:
+                assert await answer.json() == {"error": "said by the pod"}
+            done.set()
+        connections = await front.counters("downstream_cx_total")
+        assert connections["http.digits"] == len(clients), "one each, from the beginning to the end"
+        assert sum(task.result() for task in clients) > 100
+    assert len(neighbour.seen) == 1
+
+
+@pytest.mark.parametrize("by", ["body", "header"])
+async def test_feedback_on_a_prediction_always_meets_the_same_pod(tmp_path: Path, by: str) -> None:
+    pods = [Pod(REVISION, echo) for _ in range(3)]
+    met: dict[str, set[str]] = {f"prediction-{number}": set() for number in range(40)}
+    async with router(tmp_path, *pods) as front:
+        await front.run(ENTRY)
+        for _ in range(3):
+            for name, seen in met.items():
+                body = {"label": "7", "id": name} if by == "body" else {}
+                headers = {wire.HEADER_PREDICTION_ID: name} if by == "header" else {"content-type": "application/json"}
+                before = [len(pod.seen) for pod in pods]
+                async with front.client.post(
+                    f"{front.url(ENTRY)}/feedback", data=json.dumps(body), headers=headers
+                ) as answer:
+                    assert (answer.status, json.loads(await answer.read())) == (200, body)
+                seen |= {pod.address for pod, count in zip(pods, before, strict=True) if len(pod.seen) > count}
+    assert {len(seen) for seen in met.values()} == {1}
+    assert len(set.union(*met.values())) == 3, "and all pods have their share"
