@@ -105,6 +105,7 @@ async def observe(owner: Object, index: Index, telemetry: Telemetry, now: float)
         spec=spec,
         target=revision_name(name, owner["spec"]),
         revisions=revisions,
+        gpus={revision: snapshot.gpus for revision, snapshot in snapshots.items()},
         history=tuple(sorted(snapshots, key=lambda revision: -snapshots[revision].number)),
         route=(
             confirmed_route(answers, name, available)
@@ -158,6 +159,7 @@ def _health(
         health[revision] = RevisionHealth(
             desired=deployment["spec"].get("replicas", 1),
             ready=sum(is_ready(pod) for pod in own),
+            pods=sum((pod.get("status") or {}).get("phase") not in {"Succeeded", "Failed"} for pod in own),
             failure=find_failure(own, deployment),
         )
     return health

@@ -188,7 +188,9 @@ class Reconciler:
         return replace(
             observed,
             snapshots={**observed.snapshots, target: snapshot},
-            observation=observed.observation.model_copy(update={"history": history}),
+            observation=observed.observation.model_copy(
+                update={"history": history, "gpus": {**observed.observation.gpus, target: snapshot.gpus}}
+            ),
         )
 
     def _listener(self, observed: Observed) -> int:

@@ -22,7 +22,7 @@ Object = dict[str, Any]
 
 
 def own_events(observed: Observed, situation: Situation, decision: Decision) -> list[Event]:
-    """Events of the shell: a failure that is news, and fields of a new generation that do nothing yet."""
+    """Events of the shell: a failure that is news."""
     events = []
     before = next((item for item in observed.status.conditions if item.type == ConditionType.READY), None)
     ready = claims(situation)[0]
@@ -30,16 +30,7 @@ def own_events(observed: Observed, situation: Situation, decision: Decision) -> 
     is_failure = ready.status is False and (situation.obstacle is not None or situation.failure is not None)
     if is_failure and ready.reason not in told and (before is None or before.reason != ready.reason):
         events.append(Event(type="Warning", reason=ready.reason, message=ready.message))
-    if observed.status.observed_generation != observed.observation.generation:
-        for name in unimplemented(observed):
-            message = f"{name} has no effect in this release"
-            events.append(Event(type="Warning", reason="NotImplemented", message=message))
     return events
-
-
-def unimplemented(observed: Observed) -> list[str]:
-    """Fields the user set that do nothing yet."""
-    return ["spec.rollout.maxSurgeGpus above 0"] if (observed.spec.rollout.max_surge_gpus or 0) > 0 else []
 
 
 def unknown_command(text: str) -> Event:

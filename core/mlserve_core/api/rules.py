@@ -119,5 +119,10 @@ RULES: Final[dict[type[api.ApiModel], tuple[Rule, ...]]] = {
             "traffic.mode Direct cannot split requests: set rollout.strategy to AllAtOnce or BlueGreen",
             ".rollout.strategy",
         ),
+        Rule(
+            "self.traffic.mode != 'Direct' || !has(self.rollout.maxSurgeGpus)",
+            "rollout.maxSurgeGpus moves requests pod by pod, which mode Direct cannot: set traffic.mode to Envoy",
+            ".rollout.maxSurgeGpus",
+        ),
     ),
 }

@@ -359,7 +359,7 @@ class Rollout(ApiModel):
         None,
         ge=0,
         le=10_000,
-        description="0: pods with GPUs are replaced one by one, without a surge. Other values have no effect yet.",
+        description="GPUs a rollout may take beyond what one revision needs; stable gives up pods. Unset: no bound.",
     )
 
 

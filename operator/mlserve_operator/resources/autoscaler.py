@@ -15,7 +15,9 @@ IN_FLIGHT_METRIC: Final = "mlserve_in_flight_requests"
 QUEUE_METRIC: Final = "mlserve_queue_seconds_mean"
 
 
-def build_autoscaler(owner: Object, revision: str, autoscaling: Autoscaling, *, floor: int) -> Object:
+def build_autoscaler(
+    owner: Object, revision: str, autoscaling: Autoscaling, *, floor: int, ceiling: int | None = None
+) -> Object:
     """The autoscaler of a revision.
 
     Args:
@@ -23,12 +25,13 @@ def build_autoscaler(owner: Object, revision: str, autoscaling: Autoscaling, *, 
         revision: the revision.
         autoscaling: bounds and targets.
         floor: pods the revision needs now; during a rollout stable must not be scaled away while it has traffic.
+        ceiling: pods it may not go above now, because others hold the GPUs; none but the spec's if not given.
     """
-    least = max(autoscaling.min_replicas, floor, 1)
+    least = max(autoscaling.min_replicas, floor, 1) if ceiling is None else max(floor, 1)
     spec: Object = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": revision},
         "minReplicas": least,
-        "maxReplicas": max(autoscaling.max_replicas, least),
+        "maxReplicas": max(autoscaling.max_replicas, least) if ceiling is None else max(ceiling, 1),
         "metrics": _metrics(autoscaling.targets),
     }
     if autoscaling.behavior is not None:

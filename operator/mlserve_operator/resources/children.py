@@ -63,11 +63,13 @@ def build_children(wanted: Wanted) -> list[Object]:
     children = [*_shared(wanted)]
     for plan in wanted.plans:
         snapshot = wanted.snapshots[plan.revision]
-        one_by_one = spec.rollout.max_surge_gpus == 0 and snapshot.runtime.gpu is not None
+        surge, gpu = spec.rollout.max_surge_gpus, snapshot.runtime.gpu
+        one_by_one = surge is not None and gpu is not None and surge < gpu.count
         children.append(build_revision_service(owner, plan.revision))
         children.append(build_deployment(owner, snapshot, replicas=plan.replicas, one_by_one=one_by_one))
         if spec.autoscaling is not None and plan.replicas > 0:
-            children.append(build_autoscaler(owner, plan.revision, spec.autoscaling, floor=plan.replicas))
+            scaler = build_autoscaler(owner, plan.revision, spec.autoscaling, floor=plan.replicas, ceiling=plan.ceiling)
+            children.append(scaler)
     return children
 
 

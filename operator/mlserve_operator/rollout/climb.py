@@ -23,7 +23,7 @@ NOTHING: Final = Evidence()
 
 def watch_availability(state: RolloutState, observation: Observation) -> RolloutState:
     """Start the progress deadline when pods are missing, stop it when they are there."""
-    if plan.is_available(observation, state.canary, plan.canary_size(state, observation)):
+    if plan.is_available(observation, state.canary, plan.split(state, observation).canary):
         return state if state.canary_since is None else change(state, canary_since=None)
     return change(state, canary_since=observation.now) if state.canary_since is None else state
 
@@ -31,7 +31,9 @@ def watch_availability(state: RolloutState, observation: Observation) -> Rollout
 def failure(state: RolloutState, observation: Observation) -> tuple[Reason, str] | None:
     """Why the canary will not become available: a failure that stays, or time is up."""
     found = observation.health(state.canary).failure
-    size = plan.canary_size(state, observation)
+    size = plan.split(state, observation).canary
+    if size == 0 and plan.base_size(observation.spec) > 0:
+        return Reason.INSUFFICIENT_RESOURCES, _no_room(state, observation)
     if plan.is_available(observation, state.canary, size):
         return None
     if found is not None and found.terminal:
@@ -44,6 +46,15 @@ def failure(state: RolloutState, observation: Observation) -> tuple[Reason, str]
     ready = observation.health(state.canary).ready
     message = f"{ready} of {size} pods of {state.canary} were ready after {deadline} s"
     return Reason.PROGRESS_DEADLINE_EXCEEDED, message
+
+
+def _no_room(state: RolloutState, observation: Observation) -> str:
+    """Why a canary cannot have a single pod, and what would let it have one."""
+    needed, allowed = observation.gpus[state.canary or ""], observation.spec.rollout.max_surge_gpus
+    return (
+        f"a pod of {state.canary} asks for {needed} GPUs beside the last pod of {state.stable}, and"
+        f" spec.rollout.maxSurgeGpus allows {allowed}: raise it (or replicas), then `mlserve rollout retry`"
+    )
 
 
 def lost_pods(state: RolloutState, observation: Observation) -> Transition:
@@ -152,18 +163,19 @@ def climb(state: RolloutState, observation: Observation) -> Transition:
     if state.weight == 100:
         return _promoted(state, observation)
     if state.promoting:
-        message = f"{state.canary} takes all requests"
-        return change(state, weight=100, mirror_percent=0, message=message), ()
+        weight = plan.split(state, observation).weight
+        message = f"{state.canary} takes {'all' if weight == 100 else f'{weight} % of'} requests"
+        return change(state, weight=weight, mirror_percent=0, message=message), ()
     if plan.is_shadowing(state, spec):
         return _shadow(state, observation)
+    if state.climbing:
+        return _next_weight(state, observation) if _good(state) else _undecided(state, observation, hold_seconds=0)
     if state.step is None and plan.steps(state, spec):
         return _next_weight(state, observation)
     if state.step is None:  # no steps at all: readiness was the condition
         if state.shadowed:
             return _when_good(state, observation, hold_seconds=0)
         return _take_all(state, observation)
-    if state.climbing:
-        return _next_weight(state, observation) if _good(state) else (state, ())
     if state.step_started_at is None:
         return change(state, step_started_at=observation.now), ()
     steps = plan.steps(state, spec)
@@ -177,7 +189,7 @@ def _shadow(state: RolloutState, observation: Observation) -> Transition:
     """Mirror requests, compare the answers, and go on to the steps once they are good."""
     spec = observation.spec
     if not state.mirror_percent:
-        percent = spec.rollout.shadow_percent
+        percent = plan.split(state, observation).weight
         message = f"{percent} % of requests are mirrored to {state.canary}"
         state = change(state, mirror_percent=percent, step_started_at=None, message=message)
         return state, (normal(Reason.CANARY_PROGRESSING, message),)
@@ -194,11 +206,19 @@ def _good(state: RolloutState) -> bool:
 
 def _when_good(state: RolloutState, observation: Observation, hold_seconds: int) -> Transition:
     """Go on once the hold is over and the verdict is Successful; after `maxHoldSeconds` as the spec says."""
-    analysis, now = observation.spec.rollout.analysis, observation.now
-    held = now - (now if state.step_started_at is None else state.step_started_at)
     if _good(state):
-        return _advance(state, observation) if held >= hold_seconds else (state, ())
-    if held < max(analysis.max_hold_seconds, hold_seconds):
+        return _advance(state, observation) if _held(state, observation) >= hold_seconds else (state, ())
+    return _undecided(state, observation, hold_seconds)
+
+
+def _held(state: RolloutState, observation: Observation) -> float:
+    return 0.0 if state.step_started_at is None else observation.now - state.step_started_at
+
+
+def _undecided(state: RolloutState, observation: Observation, hold_seconds: int) -> Transition:
+    """Stay, until that has lasted too long."""
+    held = _held(state, observation)
+    if held < max(observation.spec.rollout.analysis.max_hold_seconds, hold_seconds):
         return state, ()
     return _inconclusive(state, observation, held)
 
@@ -237,7 +257,7 @@ def _advance(state: RolloutState, observation: Observation) -> Transition:
     if state.mirror_percent:
         return change(state, shadowed=True, mirror_percent=0, step_started_at=None), ()
     if plan.next_step(state) < len(plan.steps(state, observation.spec)):
-        return change(state, climbing=True), ()
+        return change(state, climbing=True, step_started_at=observation.now), ()
     if not observation.spec.rollout.auto_promote:
         message = f"{state.canary} has passed every step and waits for `mlserve rollout promote`"
         if state.message == message:
@@ -247,18 +267,16 @@ def _advance(state: RolloutState, observation: Observation) -> Transition:
 
 
 def _next_weight(state: RolloutState, observation: Observation) -> Transition:
-    index, weight = plan.next_step(state), plan.next_weight(state, observation.spec)
-    message = f"{state.canary} gets {weight} % of requests"
-    state = change(
-        state,
-        weight=weight,
-        step=index,
-        step_started_at=None,
-        climbing=False,
-        reason=Reason.CANARY_PROGRESSING,
-        message=message,
-    )
-    return state, (normal(Reason.CANARY_PROGRESSING, message),)
+    """The next step's weight; where GPUs are short, as much of it as the pods carry that fit at present."""
+    goal, weight = plan.next_weight(state, observation.spec), plan.split(state, observation).weight
+    if weight < goal:
+        message = f"{state.canary} gets {weight} % of requests on its way to {goal} %"
+        state = change(state, weight=weight, step_started_at=observation.now, climbing=True, message=message)
+    else:
+        message = f"{state.canary} gets {weight} % of requests"
+        step = plan.next_step(state)
+        state = change(state, weight=weight, step=step, step_started_at=None, climbing=False, message=message)
+    return change(state, reason=Reason.CANARY_PROGRESSING), (normal(Reason.CANARY_PROGRESSING, message),)
 
 
 def _take_all(state: RolloutState, observation: Observation) -> Transition:

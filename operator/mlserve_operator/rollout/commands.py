@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlserve_core.api.v1alpha1 import Phase, Reason
 from mlserve_operator.rollout import climb
 from mlserve_operator.rollout.evidence import CheckEvidence
-from mlserve_operator.rollout.schedule import back_to_previous
+from mlserve_operator.rollout.schedule import go_back
 from mlserve_operator.rollout.state import Command, CommandRecord, Event, PauseCause, RolloutState, Verb
 from mlserve_operator.rollout.transition import Transition, change, normal, reject, remember_rejected
 
@@ -51,10 +51,10 @@ def _abort(state: RolloutState, observation: Observation, _: Command) -> Outcome
         name = state.canary
         state, events = reject(state, observation, Reason.MANUAL_ABORT, "aborted by command")
         return state, events, f"{name} is rolled back"
-    if state.phase is Phase.BAKING and observation.health(state.previous).ready > 0:
-        name = state.stable
-        state, events = back_to_previous(state, observation, Reason.MANUAL_ABORT, "aborted by command")
-        return state, events, f"{name} is rolled back"
+    if state.phase is Phase.BAKING:
+        name, back = state.stable, go_back(state, observation, Reason.MANUAL_ABORT, "aborted by command")
+        if back is not None:
+            return *back, f"{name} is rolled back"
     return state, (), "no revision is on trial or warm enough to go back to"
 
 

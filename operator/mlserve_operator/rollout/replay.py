@@ -29,7 +29,7 @@ from mlserve_operator.rollout.step import step
 Columns = Mapping[str, Sequence[Any]]
 
 STABLE, CANARY = "stable", "canary"
-RESERVED: Final = ("prediction", "score", "label", "latency_ms", "status", "timestamp")
+RESERVED: Final = ("prediction", "score", "label", "latency_ms", "status", "timestamp", "request_lane")
 ROWS_PER_LOOK: Final = 50
 """Canary rows of one look where no timestamps say how long a look is."""
 MAX_LOOKS: Final = 200

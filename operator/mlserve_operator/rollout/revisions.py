@@ -34,6 +34,11 @@ class Snapshot(ApiModel):
     template: JsonObject
     """The pod template of its Deployment."""
 
+    @property
+    def gpus(self) -> int:
+        """GPUs of one pod."""
+        return self.runtime.gpu.count if self.runtime.gpu is not None else 0
+
 
 def revision_name(name: str, spec: JsonObject) -> str:
     """Name of the revision that a spec, as it is stored, asks for.

@@ -13,10 +13,12 @@ from mlserve_core.api.v1alpha1 import Phase, Reason
 from mlserve_operator.rollout import climb, plan
 from mlserve_operator.rollout.transition import (
     Transition,
+    begin,
     change,
     goal,
     normal,
     reject,
+    remember_rejected,
     settle,
     warning,
     withdraw,
@@ -78,7 +80,7 @@ def progressing(state: RolloutState, observation: Observation, judgement: Judgem
     if state.phase is Phase.ROLLING_BACK or state.pauses:
         return state, events
     # Never move on before the pods are there and every router runs what was decided last.
-    if not plan.is_available(observation, state.canary, plan.canary_size(state, observation)):
+    if not plan.is_available(observation, state.canary, plan.split(state, observation).canary):
         return state, events
     if observation.route != state.route:
         return state, events
@@ -91,8 +93,10 @@ def baking(state: RolloutState, observation: Observation, judgement: Judgement |
     if goal(state, observation) != state.stable:
         return settle(state, observation)
     health, now = observation.health(state.stable), observation.now
-    if judgement is not None and judgement.action is not None and _can_go_back(state, observation):
-        return back_to_previous(state, observation, judgement.reason, judgement.message)
+    if judgement is not None and judgement.action is not None:
+        back = go_back(state, observation, judgement.reason, judgement.message)
+        if back is not None:
+            return back
     if health.ready == 0 and plan.base_size(observation.spec) > 0:
         return _unready_after_promotion(state, observation)
     if state.canary_since is not None:
@@ -134,7 +138,20 @@ PHASES: Final[dict[Phase, Callable[[RolloutState, Observation, Judgement | None]
 }
 
 
-def back_to_previous(state: RolloutState, observation: Observation, reason: Reason, message: str) -> Transition:
+def go_back(state: RolloutState, observation: Observation, reason: Reason, message: str) -> Transition | None:
+    """Back from a promoted revision to the previous one; None if that cannot serve, or was itself found bad."""
+    previous = state.previous
+    rejection = state.rejection(previous) if previous is not None else None
+    if previous is None or (rejection is not None and rejection.reason != Reason.MANUAL_ABORT):
+        return None
+    if plan.is_warm(state, observation):
+        return _back_at_once(state, observation, reason, message)
+    if plan.is_short_of_gpus(state, observation):
+        return _back_pod_by_pod(state, observation, reason, message)
+    return None
+
+
+def _back_at_once(state: RolloutState, observation: Observation, reason: Reason, message: str) -> Transition:
     """Swap roles, so that the promoted revision is the canary on its way out."""
     state = change(
         state,
@@ -148,8 +165,13 @@ def back_to_previous(state: RolloutState, observation: Observation, reason: Reas
     return reject(state, observation, reason, message)
 
 
-def _can_go_back(state: RolloutState, observation: Observation) -> bool:
-    return state.previous is not None and observation.health(state.previous).ready > 0
+def _back_pod_by_pod(state: RolloutState, observation: Observation, reason: Reason, message: str) -> Transition:
+    """A previous revision without its GPUs gets them back as it went: by an immediate trial, the other way round."""
+    state = remember_rejected(state, state.stable or "", reason, message, observation.now)
+    told = warning(reason, f"{state.stable} is rolled back, as {state.previous} gets its GPUs back: {message}")
+    state = change(state, pinned=state.previous, pinned_against=observation.target)
+    state, events = begin(state, observation)
+    return change(state, immediate=True), (told, *events)
 
 
 def _unready_after_promotion(state: RolloutState, observation: Observation) -> Transition:
@@ -161,11 +183,9 @@ def _unready_after_promotion(state: RolloutState, observation: Observation) -> T
     waited = now - (state.canary_since or now)
     if (failed is None or not failed.terminal) and waited < UNREADY_GRACE_SECONDS:
         return state, ()
-    if not _can_go_back(state, observation):
-        return state, ()
     reason = failed.reason if failed else Reason.ANALYSIS_FAILED
     message = failed.message if failed else f"no pod of {state.stable} was ready for {round(waited)} s"
-    return back_to_previous(state, observation, reason, message)
+    return go_back(state, observation, reason, message) or (state, ())
 
 
 def _drained(state: RolloutState, observation: Observation) -> bool:

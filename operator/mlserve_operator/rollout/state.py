@@ -82,6 +82,8 @@ class RevisionHealth(Frozen):
     desired: int = 0
     """Pods its Deployment asks for at present (set by the plan, or by an autoscaler above the plan's floor)."""
     ready: int = 0
+    pods: int = 0
+    """Pods that exist, those on their way out included: each of them holds its GPUs."""
     failure: Failure | None = None
 
 
@@ -139,6 +141,8 @@ class Observation(Frozen):
     """Revision that the spec asks for."""
     revisions: dict[str, RevisionHealth] = Field(default_factory=dict)
     """Live revisions. One that is absent has no Deployment."""
+    gpus: dict[str, int] = Field(default_factory=dict)
+    """GPUs of one pod, per kept revision; one that asks for none may be absent."""
     history: tuple[str, ...] = ()
     """Revisions whose snapshot is kept and which can be started again, newest first."""
     route: Route | None = None
@@ -203,7 +207,7 @@ class RolloutState(Frozen):
     step: int | None = None
     """Index into spec.rollout.steps; None before the first step."""
     step_started_at: float | None = None
-    """When the step's weight was confirmed by every router pod."""
+    """When the step's weight was confirmed by every router pod, or the way to the next one began."""
     canary_since: float | None = None
     """Since when the canary is expected to become available; the progress deadline counts from here."""
     drained_since: float | None = None
@@ -214,6 +218,8 @@ class RolloutState(Frozen):
     """The step is done and the canary is being scaled for the next weight."""
     promoting: bool = False
     """All steps are done (or `promote` was asked for): the canary is scaled up and takes everything."""
+    full_size: int | None = None
+    """Pods of stable when the trial began: what all requests need, should stable have to give up pods for it."""
     immediate: bool = False
     """No steps: an undo, or a promote without evidence."""
     pinned: str | None = None
@@ -275,6 +281,8 @@ class RevisionPlan(Frozen):
     role: Role
     replicas: int
     """Pods wanted; with an autoscaler the floor it may not go below."""
+    ceiling: int | None = None
+    """With an autoscaler: the size it may not go above, where GPUs are short; None leaves it its own bound."""
 
 
 class Event(Frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlserve_core.api.v1alpha1 import Phase, Reason
+from mlserve_operator.rollout import plan
 from mlserve_operator.rollout.state import MAX_REJECTED, Event, Observation, Rejection, RolloutState
 
 Transition = tuple[RolloutState, tuple[Event, ...]]
@@ -38,6 +39,7 @@ def _no_trial(state: RolloutState) -> RolloutState:
         previous=None,
         retained_until=None,
         canary_since=None,
+        full_size=None,
         weight=0,
         mirror_percent=0,
         step=None,
@@ -61,6 +63,7 @@ def begin(state: RolloutState, observation: Observation) -> Transition:
         phase=Phase.PROGRESSING,
         canary=wanted,
         canary_since=observation.now,
+        full_size=plan.full_size(state, observation),
         immediate=wanted != observation.target,
         evidence=None,
         stalled=False,

@@ -71,7 +71,7 @@ calm = st.builds(
     lying=st.just(""),
 )
 specs = st.builds(
-    lambda strategy, steps, bake, auto, paused, on_regression, on_inconclusive, max_hold: (
+    lambda strategy, steps, bake, auto, paused, on_regression, on_inconclusive, max_hold, surge: (
         ModelDeploymentSpec.model_validate(
             {
                 "model": {"uri": "s3://m"},
@@ -83,6 +83,7 @@ specs = st.builds(
                     "autoPromote": auto,
                     "paused": paused,
                     "onRegression": on_regression,
+                    "maxSurgeGpus": surge,
                     "analysis": {"onInconclusive": on_inconclusive, "maxHoldSeconds": max_hold},
                 },
             }
@@ -96,6 +97,7 @@ specs = st.builds(
     on_regression=st.sampled_from(["Rollback", "Pause", "Alert"]),
     on_inconclusive=st.sampled_from(["Hold", "Promote", "Rollback"]),
     max_hold=st.sampled_from([60, 86400]),
+    surge=st.sampled_from([None, None, 0, 1]),
 )
 
 
@@ -133,6 +135,7 @@ class Cluster:
         health = {
             name: RevisionHealth(
                 desired=size,
+                pods=size,
                 ready=max(size - shock.missing.get(name, 0), 0),
                 failure=Failure(reason=Reason.MODEL_LOAD_FAILED, message="no weights")
                 if shock.failing == name
@@ -147,6 +150,7 @@ class Cluster:
             target=shock.target,
             revisions=health,
             history=TARGETS,
+            gpus=dict.fromkeys(TARGETS, 1),
             route=self.route if shock.confirmed else None,
             pods=tuple(self.pod(name, shock) for name, item in health.items() if item.ready),
             command=command,
@@ -185,7 +189,9 @@ def check(before: RolloutState, seen: Observation, decision: Decision) -> None:
 
     _check_rises(before, seen, decision)
     if after.stable is not None and weights.get(after.stable, 0) > 0:
-        assert planned[after.stable] >= seen.spec.replicas, "stable keeps its size while it serves"
+        least = seen.spec.replicas if seen.spec.rollout.max_surge_gpus is None else 1
+        assert planned[after.stable] >= least, "stable keeps its size while it serves"
+    _check_gpus(seen, decision)
 
     commanded = seen.command is not None and after.last_command != before.last_command
     if after.canary != before.canary and after.canary is not None and not commanded:
@@ -202,6 +208,13 @@ def check(before: RolloutState, seen: Observation, decision: Decision) -> None:
     assert (decision.requeue_after is None) == (after.phase in RESTING and after.phase is before.phase)
     if decision.requeue_after == 0:
         assert after.phase is not before.phase, "no hot loop"
+
+
+def _check_gpus(seen: Observation, decision: Decision) -> None:
+    """Within `maxSurgeGpus`, or no more than there was: a pod of a third revision goes before others come."""
+    if (surge := seen.spec.rollout.max_surge_gpus) is not None:
+        running = sum(health.pods for health in seen.revisions.values())
+        assert sum(plan.replicas for plan in decision.revisions) <= max(seen.spec.replicas + surge, running)
 
 
 def _check_rises(before: RolloutState, seen: Observation, decision: Decision) -> None:
