@@ -97,14 +97,15 @@ test-chaos: $(STAMP) ## Kill the operator at random points of rollouts
 
 bench: bench-decisions bench-drift bench-runtime bench-apiserver bench-operator ## Every benchmark
 
-bench-runtime: $(STAMP) ## The runtime beside its peers
+bench-runtime: $(STAMP) ## The runtime beside its peers, and under twice its load (25 minutes)
 	$(BIN)/python benchmarks/runtime.py
+	$(BIN)/python benchmarks/overload.py
 
 bench-decisions: $(STAMP) ## Error rates of rollout decisions, by simulation
 	$(BIN)/python benchmarks/decisions.py
 
-bench-drift: $(STAMP) ## Drift detectors: false alarms, delay, cost
-	$(BIN)/python benchmarks/drift.py
+bench-drift: $(STAMP) ## Drift detectors beside Alibi Detect, Evidently, NannyML and River: false alarms, delay, cost
+	$(BIN)/python benchmarks/drift.py --peers alibi-detect evidently nannyml river
 
 bench-apiserver: $(STAMP) ## The embedded API server under load
 	$(BIN)/python benchmarks/apiserver.py

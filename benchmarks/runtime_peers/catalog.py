@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from models import MODULES
 from safetensors.torch import save_file
 
 from mlserve_core.artifact import write_manifest
@@ -35,8 +35,28 @@ class Model:
     artifact: Path
 
     def v2_body(self) -> bytes:
+        """The row as JSON numbers."""
         entry = {"name": "x", "shape": [1, *self.row.shape], "datatype": "FP32", "data": self.row.ravel().tolist()}
         return json.dumps({"inputs": [entry]}).encode()
+
+    def v2_binary_body(self) -> bytes:
+        """The row by the binary tensor extension; the header's length goes with `binary_headers`."""
+        return self._binary_head() + self.row.tobytes()
+
+    def binary_headers(self) -> dict[str, str]:
+        """What makes a body binary."""
+        length = str(len(self._binary_head()))
+        return {"content-type": "application/octet-stream", "inference-header-content-length": length}
+
+    def _binary_head(self) -> bytes:
+        parameters = {"binary_data_size": self.row.nbytes}
+        entry = {"name": "x", "shape": [1, *self.row.shape], "datatype": "FP32", "parameters": parameters}
+        return json.dumps({"inputs": [entry]}).encode()
+
+
+def json_headers(_: Model) -> dict[str, str]:
+    """What makes a body JSON."""
+    return {"content-type": "application/json"}
 
 
 @dataclass
@@ -49,16 +69,17 @@ class Peer:
     path: str = "/infer"
     body: Callable[[Model], bytes] = Model.v2_body
     prepare: Callable[[Model, Path, int], None] = lambda model, scratch, port: None
+    headers: Callable[[Model], dict[str, str]] = json_headers
     checked: bool = True
 
 
 def build_models(scratch: Path, names: list[str]) -> list[Model]:
+    """Modules with seeded weights, one row for each and what the module itself answers to it."""
     models = []
     for name in names:
-        os.environ["BENCH_MODEL"] = name
         torch.manual_seed(5)
-        shape = (30,) if name == "tabular" else (1, 28, 28)
-        module = _module(name)
+        make, shape = MODULES[name]
+        module = make().eval()
         weights = scratch / f"{name}.pt"
         torch.save(module.state_dict(), weights)
         row = np.random.default_rng(1).random(shape).round(4).astype(np.float32)
@@ -68,13 +89,11 @@ def build_models(scratch: Path, names: list[str]) -> list[Model]:
     return models
 
 
-def _module(name: str) -> torch.nn.Module:
-    from models import SmallCNN
-    from torch import nn
-
-    if name == "cnn":
-        return SmallCNN().eval()
-    return nn.Sequential(nn.Linear(30, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2)).eval()
+ARCHITECTURES = {
+    "tabular": {"name": "mlp", "arguments": {"inputs": 30, "outputs": 2, "hidden": [64, 32]}},
+    "cnn": {"name": "small_cnn", "arguments": {"classes": 10, "height": 28, "width": 28}},
+    "image": {"factory": "models:pooled_classifier"},
+}
 
 
 def _artifact(directory: Path, name: str, module: torch.nn.Module, shape: tuple[int, ...]) -> Path:
@@ -82,23 +101,18 @@ def _artifact(directory: Path, name: str, module: torch.nn.Module, shape: tuple[
 
     directory.mkdir()
     save_file(module.state_dict(), directory / "model.safetensors")
-    architecture = (
-        {"name": "mlp", "arguments": {"inputs": 30, "outputs": 2, "hidden": [64, 32]}}
-        if name == "tabular"
-        else {"name": "small_cnn", "arguments": {"classes": 10, "height": 28, "width": 28}}
-    )
     classes = 2 if name == "tabular" else 10
     spec = {
         "name": name,
         "format": "safetensors",
         "weights": "model.safetensors",
-        "architecture": architecture,
+        "architecture": ARCHITECTURES[name],
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, *shape]}],
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, classes]}],
         "postprocessing": {"activation": "softmax"},
     }
     (directory / "model.yaml").write_text(yaml.safe_dump(spec))
-    rows = np.random.default_rng(2).random((500, *shape)).astype(np.float32)
+    rows = np.random.default_rng(2).random((100 if name == "image" else 500, *shape)).astype(np.float32)
     with torch.inference_mode():
         probabilities = torch.softmax(module(torch.from_numpy(rows)), dim=-1).numpy()
     names = [str(index) for index in range(classes)]
@@ -130,6 +144,10 @@ def _bento(python: Path, model: Model, port: int) -> list[str]:
 
 def _mlserver(python: Path, model: Model, port: int) -> list[str]:
     return [str(python.parent / "mlserver"), "start", str(model.weights.parent / f"mlserver-{model.name}")]
+
+
+def _kserve(python: Path, model: Model, port: int) -> list[str]:
+    return [str(python), str(APPS / "kserve_app.py"), str(port), model.name]
 
 
 def _prepare_mlserver(model: Model, scratch: Path, port: int) -> None:
@@ -180,15 +198,22 @@ def _nested_body(model: Model) -> bytes:
 
 
 def peers_for(model: Model) -> list[Peer]:
+    """The servers that serve this model, ours among them."""
     v2 = f"/v2/models/{model.name}/infer"
+    ours = Peer("mlserve", command=_ours, path=v2)
+    if model.name == "image":
+        binary = Model.v2_binary_body, Model.binary_headers
+        return [ours, Peer("mlserve, binary", command=_ours, path=v2, body=binary[0], headers=binary[1])]
     return [
         Peer("uvicorn, fixed body", command=_script("bare.py"), checked=False),
         Peer("raw ASGI, batch 1", command=_script("raw_asgi.py")),
         Peer("plain FastAPI, batch 1", command=_script("plain_fastapi.py")),
-        Peer("mlserve", command=_ours, path=v2),
+        ours,
         Peer("litserve", ("litserve",), _script("litserve_app.py"), "/predict"),
         Peer("bentoml", ("bentoml",), _bento, "/infer", body=_nested_body),
         Peer("mlserver", ("mlserver",), _mlserver, v2, prepare=_prepare_mlserver),
+        Peer("kserve", ("kserve",), _kserve, v2),
+        Peer("ray", ("ray[serve]",), _script("ray_app.py"), "/infer"),
         Peer("torchserve", ("torchserve", "torch-model-archiver"), _torchserve, "/predictions/bench",
              prepare=_prepare_torchserve),
     ]  # fmt: skip
