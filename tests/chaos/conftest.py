@@ -75,7 +75,11 @@ def chaos_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
     directory = tmp_path_factory.mktemp("chaos")
     (directory / "scripts").mkdir()
     stand_in = f"mlserve-runtime={sys.executable} -I -S {MODEL_SERVER} {directory / 'scripts'}"
-    cluster = up(UpOptions(data_dir=directory, operator=False, images=(stand_in,), node_cpu=64))
+    cluster = up(
+        UpOptions(
+            data_dir=directory, operator=False, images=(stand_in,), node_cpu=64, fake_gpus=4, autoscaler_seconds=1
+        )
+    )
     try:
         yield cluster
     finally:

@@ -52,6 +52,8 @@ class Rollout:
     version: str
     stage: Stage = Stage.FIRST
     counted: tuple[int, int] = (0, 0)
+    spec: Object = field(default_factory=dict)
+    """Fields that differ from those of the other rollouts."""
 
     @property
     def path(self) -> str:
@@ -74,6 +76,7 @@ class Rollout:
                 "traffic": {"router": {"replicas": 1}},
                 "rollout": ROLLOUT,
                 "drift": {"enabled": False},
+                **self.spec,
             },
         }
         self._said(self.api.post(self.path.rpartition("/")[0], json=body))
@@ -83,7 +86,7 @@ class Rollout:
         body = self.get(self.path)
         status = body.get("status", {})
         if self.stage is Stage.FIRST and _is_true(body, "Ready"):
-            self._patch({"spec": {"model": {"version": self.version}}})
+            self.patch({"spec": {"model": {"version": self.version}}})
             self.stage = Stage.TRIAL
         elif self.stage is Stage.TRIAL:
             self.count_from_trial()
@@ -97,10 +100,14 @@ class Rollout:
         """Let requests come once the operator has begun to count at the canary's weight."""
         if self.script.exists() or self.evidence().get("weight") != 50:
             return
-        temporary = self.script.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"started": time.time(), "rate": RATE, "total": TOTAL}))
-        temporary.rename(self.script)
+        self.let_requests_come(TOTAL)
         self.stage = Stage.COUNTING
+
+    def let_requests_come(self, total: int) -> None:
+        """From now on every pod counts, up to so many."""
+        temporary = self.script.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"started": time.time(), "rate": RATE, "total": total}))
+        temporary.rename(self.script)
 
     def _count(self, status: Object) -> None:
         evidence = self.evidence()
@@ -110,7 +117,7 @@ class Rollout:
         if self.version == "bad" and status.get("phase") == "RolledBack":
             self.stage = Stage.ENDED
         elif self.version == "good" and seen == (TOTAL, TOTAL) and "waits for" in self.checkpoint().get("message", ""):
-            self._patch({"metadata": {"annotations": {"mlserve.io/command": "promote:1"}}})
+            self.patch({"metadata": {"annotations": {"mlserve.io/command": "promote:1"}}})
             self.stage = Stage.PROMOTED
 
     def checkpoint(self) -> Object:
@@ -142,16 +149,17 @@ class Rollout:
             "remembered": {key: state.get(key) for key in ("phase", "stable", "canary", "previous", "weight", "step")},
             "deployments": {
                 item["metadata"]["name"]: (item["spec"]["replicas"], item["status"].get("readyReplicas", 0))
-                for item in self._children("/apis/apps/v1", "deployments")
+                for item in self.children("/apis/apps/v1", "deployments")
             },
-            "services": sorted(item["metadata"]["name"] for item in self._children("/api/v1", "services")),
+            "services": sorted(item["metadata"]["name"] for item in self.children("/api/v1", "services")),
             "revisions": sorted(
                 (item["metadata"]["name"], item["revision"])
-                for item in self._children("/apis/apps/v1", "controllerrevisions")
+                for item in self.children("/apis/apps/v1", "controllerrevisions")
             ),
         }
 
-    def _children(self, api: str, plural: str) -> list[Object]:
+    def children(self, api: str, plural: str) -> list[Object]:
+        """Objects of this ModelDeployment."""
         query = f"?labelSelector=mlserve.io/modeldeployment={self.name}"
         return list(self.get(f"{api}/namespaces/{self.namespace}/{plural}{query}")["items"])
 
@@ -159,7 +167,8 @@ class Rollout:
         """An object."""
         return self._said(self.api.get(path))
 
-    def _patch(self, patch: Object) -> None:
+    def patch(self, patch: Object) -> None:
+        """Change the resource."""
         headers = {"content-type": "application/merge-patch+json"}
         self._said(self.api.patch(self.path, content=json.dumps(patch), headers=headers))
 

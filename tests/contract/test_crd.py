@@ -149,6 +149,11 @@ RULE_CASES: list[tuple[type[api.ApiModel], dict[str, Any], str]] = [
     (api.ModelDeploymentSpec, {"traffic": {"mode": "Direct"}, "rollout": {"strategy": "BlueGreen"}}, ""),
     (api.ModelDeploymentSpec, {"traffic": {"mode": "Envoy"}, "rollout": {"strategy": "Canary"}}, ""),
     (api.ModelDeploymentSpec, {"traffic": {"mode": "Direct"}, "rollout": {"strategy": "Canary"}}, "cannot split"),
+    (
+        api.ModelDeploymentSpec,
+        {"traffic": {"mode": "Direct"}, "rollout": {"strategy": "BlueGreen", "maxSurgeGpus": 1}},
+        "pod by pod",
+    ),
 ]
 
 
