@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlserve_operator.metrics import REGISTRY
 from mlserve_runtime.telemetry import metrics as runtime
+from mlserve_runtime.telemetry.gpu import GPU_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,5 +47,6 @@ def table(rows: Iterable[tuple[str, str, str]]) -> str:
 def generated_files() -> dict[str, str]:
     """The page by its path below the root."""
     operator = table((family.name, family.type, family.documentation) for family in REGISTRY.collect())
-    serving = table((name, runtime_kind(name), meaning) for name, meaning in runtime.METRICS.items())
+    counted = [(name, runtime_kind(name), meaning) for name, meaning in runtime.METRICS.items()]
+    serving = table([*counted, *((name, "gauge", meaning) for name, meaning in GPU_METRICS.items())])
     return {"docs/reference/metrics.md": f"{HEAD}\n## Runtime\n\n{serving}\n## Operator\n\n{operator}"}

@@ -15,7 +15,7 @@ from mlserve_core.statistics.build import build_profile
 from mlserve_core.statistics.drift import DriftSettings, reference_rows_needed
 from mlserve_core.statistics.profile import CategoricalFeature, NumericFeature, ProfileError, ReferenceProfile
 
-NOT_FEATURES = ("prediction", "score", "label", "latency_ms", "status", "timestamp")
+NOT_FEATURES = ("prediction", "score", "label", "latency_ms", "status", "timestamp", "request_lane")
 """Columns of a log that tell about the answer, not about the input."""
 
 
@@ -33,7 +33,7 @@ def profile() -> None:
 def build(data: str, target: str, categorical: tuple[str, ...], model_name: str, model_digest: str) -> None:
     """Make a profile from held-out rows.
 
-    Every column is a feature but prediction, score, label, latency_ms, status and timestamp.
+    Every column is a feature but prediction, score, label, latency_ms, status, timestamp and request_lane.
     """
     columns = read_columns(data)
     made = profile_of(columns, categorical, model_name=model_name, model_digest=model_digest)

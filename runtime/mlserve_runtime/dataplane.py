@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Awaitable
 from enum import Enum
-from pathlib import Path
 from typing import Final
 
 from mlserve_core.wire import HEADER_DRAINING, HEADER_REVISION
@@ -25,7 +24,7 @@ from mlserve_runtime.features.lookup import FeatureLookup
 from mlserve_runtime.feedback.tokens import Prediction, new_nonce
 from mlserve_runtime.model import ServedModel, first_bad_row, predicted_classes
 from mlserve_runtime.settings import Settings
-from mlserve_runtime.telemetry.payloads import PayloadLog
+from mlserve_runtime.telemetry.payloads import open_payload_log
 from mlserve_runtime.telemetry.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -62,11 +61,7 @@ class DataPlane:
         self.cache = ResponseCache(settings.response_cache_entries) if settings.response_cache_entries else None
         self.lookup: FeatureLookup | None = None
         """Features by entity, where a store is configured."""
-        self.payloads: PayloadLog | None = None
-        if settings.payload_log:
-            self.payloads = PayloadLog(
-                Path(settings.payload_log), per_mille=settings.payload_sample_per_mille, redact=settings.payload_redact
-            )
+        self.payloads = open_payload_log(settings)
         self.revision_header = (HEADER_REVISION.encode(), settings.revision.encode())
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -13,6 +13,7 @@ from mlserve_core import wire
 
 ENV_TERMINATION_LOG: Final = "MLSERVE_TERMINATION_LOG"
 ENV_PREFIX: Final = "MLSERVE_"
+PAYLOAD_FORMATS: Final = ("json", "parquet")
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a Unix socket's address on Linux, unix(7), without the closing zero."""
 
@@ -59,7 +60,9 @@ class Settings:
     response_cache_entries: int = 0
     """Answers remembered by content; 0 remembers none."""
     payload_log: str = ""
-    """File for sampled payloads (JSON lines); empty logs none."""
+    """Where sampled payloads go: a file for json, a directory for parquet; empty logs none."""
+    payload_format: str = "json"
+    """json: a line for every request. parquet: a row for every prediction, in files of 10,000 rows or a minute."""
     payload_sample_per_mille: int = 10
     payload_redact: tuple[str, ...] = ()
     """Names of features and tensors whose values never reach the payload log."""
@@ -108,6 +111,10 @@ def read_settings(environment: Mapping[str, str] = os.environ, **overrides: Any)
             values[name] = _parse(env_name(name), text, getattr(defaults, name))
     values.update({name: value for name, value in overrides.items() if value is not None})
     settings = replace(defaults, **values)
+    if settings.payload_format not in PAYLOAD_FORMATS:
+        raise ValueError(
+            f"{env_name('payload_format')}={settings.payload_format!r} is none of {', '.join(PAYLOAD_FORMATS)}"
+        )
     if "drain_socket" not in values:
         settings = replace(settings, drain_socket=_drain_socket(environment, settings.pod_uid))
     return settings

@@ -18,6 +18,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from mlserve_runtime.telemetry.gpu import gpu_collector
+
 if TYPE_CHECKING:
     from mlserve_runtime.dataplane import DataPlane
     from mlserve_runtime.telemetry.histogram import Histogram
@@ -42,6 +44,7 @@ METRICS: Final[dict[str, str]] = {
     "mlserve_model_load_seconds": "From reading the artifact to the end of the warm-up",
     "mlserve_model_info": "The served model; always 1",
     "mlserve_feature_cache_requests": "Feature lookups by result",
+    "mlserve_payload_samples": "Requests sampled for the payload log by result: written, dropped",
 }
 
 
@@ -79,6 +82,10 @@ class RuntimeCollector(Collector):
         restarts = _counter("mlserve_worker_restarts")
         restarts.add_metric([], self._plane.batcher.worker.restarts if self._plane.batcher else 0)
         yield restarts
+        payloads, samples = self._plane.payloads, _counter("mlserve_payload_samples", "result")
+        samples.add_metric(["written"], payloads.written if payloads else 0)
+        samples.add_metric(["dropped"], payloads.dropped if payloads else 0)
+        yield samples
         processes = _counter("mlserve_process_restarts")
         processes.add_metric([], 0)  # with several, their parent counts
         yield processes
@@ -116,12 +123,15 @@ class RuntimeCollector(Collector):
 
 
 def build_registry(plane: DataPlane) -> CollectorRegistry:
-    """Runtime, process, platform and garbage collector metrics."""
+    """Runtime, process, platform, garbage collector and, where there is one, GPU metrics."""
     registry = CollectorRegistry()
     registry.register(RuntimeCollector(plane))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
+    gpus = gpu_collector() if plane.settings.device != "cpu" else None
+    if gpus is not None:
+        registry.register(gpus)
     return registry
 
 

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from mlserve_core.wire import TelemetrySnapshot
+from mlserve_runtime.telemetry.gpu import GPU_METRICS
 from mlserve_runtime.telemetry.metrics import METRICS
 
 _ADDED: Final = frozenset({"counter", "histogram", "summary"})
@@ -113,7 +114,8 @@ def add_families(
         if counters_only and family.type not in _ADDED:
             continue
         _, samples = families.setdefault(family.name, (family, {}))
-        join = _GAUGES.get(family.name, float.__add__)
+        # Every process sees the same GPUs.
+        join = max if family.name in GPU_METRICS else _GAUGES.get(family.name, float.__add__)
         for sample in family.samples:
             key = (sample.name, tuple(sample.labels.items()))
             value = float(sample.value)
