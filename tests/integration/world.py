@@ -147,9 +147,12 @@ class World:
         return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
     def telemetry(self, revision: str) -> list[Object]:
-        """What the pods of a revision counted, as they tell the operator."""
+        """What the pods of a revision counted, as they tell the operator. Raises LookupError for one that is not up."""
         addresses = [pod["status"]["podIP"] for pod in self.pods(f"mlserve.io/revision={revision}")]
-        return [httpx.get(f"http://{address}:9090/telemetry", timeout=5).json() for address in addresses]
+        try:
+            return [httpx.get(f"http://{address}:9090/telemetry", timeout=5).json() for address in addresses]
+        except httpx.HTTPError as error:
+            raise LookupError(f"pods of {revision} at {addresses}: {error!r}") from error
 
     def everything(self) -> list[str]:
         """Names of all objects of the namespace, but what every namespace has."""
