@@ -1,7 +1,9 @@
 """Counting live rows on the bins of a profile, at a cost the request path does not feel.
 
 A loop over features would cost microseconds each. Here all features of a batch are binned together, by a binary search
-whose five steps are array operations: no branch depends on the data, so fresh rows cost what repeated ones do.
+whose five steps are array operations: no branch depends on the data, so fresh rows cost what repeated ones do. For a
+single row even those steps are too many: it is compared with all edges at once, and the outcomes are added up as they
+are, to become bins when somebody reads.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 _STEPS: Final = (16, 8, 4, 2, 1)
 _WIDTH: Final = 32
 """Edges of a feature, padded with infinity to a power of two."""
+_FALSE: Final = np.False_.tobytes()
+_MAX_SINGLE_ROWS: Final = np.iinfo(np.int16).max
 
 
 class ProfileCounter:
@@ -115,11 +119,11 @@ class ProfileCounter:
         if other._digest != self._digest:
             raise ProfileError("counts on different profiles cannot be added")
         self._rows += other._rows
-        self._numeric.flat += other._numeric.flat
+        self._numeric.merge(other._numeric)
         for (_, mine), (_, theirs) in zip(self._categorical, other._categorical, strict=True):
             mine.flat += theirs.flat
         if self._scores is not None and other._scores is not None:
-            self._scores.flat += other._scores.flat
+            self._scores.merge(other._scores)
         self._classes += other._classes
         self._confidence += other._confidence
         self._entropy += other._entropy
@@ -140,59 +144,77 @@ class ProfileCounter:
 
 
 class NumericBins:
-    """Counters of several numeric features side by side: per feature its bins, then missing, not finite, no number."""
+    """Counters of several numeric features: per feature its bins, then missing, not finite, no number.
+
+    Edges and counters lie place by place (all features' first, all features' second, ...), so the index of the first
+    edge that is not below a value is the index of its counter.
+    """
 
     _EXTRA: Final = 3
 
     def __init__(self, features: list[NumericFeature]) -> None:
         self.features = features
         self.size = len(features)
-        self._stride = _WIDTH + self._EXTRA
-        self.flat = np.zeros(self.size * self._stride, dtype=np.int64)
-        edges = np.full((self.size, _WIDTH), np.inf, dtype=np.float32)
-        for row, feature in enumerate(features):
-            edges[row, : len(feature.edges)] = feature.edges
-        self._edges = edges
-        self._flat_edges = edges.ravel()
-        self._first_edge = np.arange(self.size, dtype=np.int32) * np.int32(_WIDTH)
-        self._first_slot = np.arange(self.size, dtype=np.int32) * np.int32(self._stride)
+        self._counters = np.zeros((_WIDTH + self._EXTRA, self.size), dtype=np.int64)
+        self._edges = np.full((_WIDTH, self.size), np.inf, dtype=np.float32)
+        for column, feature in enumerate(features):
+            self._edges[: len(feature.edges), column] = feature.edges
+        self._flat_edges = self._edges.ravel()
+        self._columns = np.arange(self.size, dtype=np.int32)
+        self._above = np.zeros((_WIDTH, self.size), dtype=np.int16)
+        """Of the rows counted singly, how many lie above each edge; not in `_counters` yet."""
+        self._single_rows = 0
 
     def count(self, columns: NDArray[Any]) -> None:
         """Add n rows (n x features)."""
         values, bad = _as_numbers(columns)
-        slots = self._bins(values) + self._first_slot
         finite = np.isfinite(values)
-        if not finite.all():
-            slots = np.where(finite, slots, self._first_slot + _WIDTH + np.isinf(values))
+        all_finite = _FALSE not in finite.tobytes() if len(values) == 1 else bool(finite.all())
+        if len(values) == 1 and all_finite and bad is None:
+            self._above += self._edges < values[0]
+            self._single_rows += 1
+            if self._single_rows == _MAX_SINGLE_ROWS:
+                self._fold()
+            return
+        slots = self._places(values)
+        if not all_finite:
+            slots = np.where(finite, slots, self._columns + (_WIDTH + np.isinf(values)) * self.size)
         if bad is not None:
-            slots = np.where(bad, self._first_slot + _WIDTH + 2, slots)
-        if len(slots) == 1:
-            self.flat[slots[0]] += 1
-        else:
-            self.flat += np.bincount(slots.ravel(), minlength=self.flat.size)
+            slots = np.where(bad, self._columns + (_WIDTH + 2) * self.size, slots)
+        flat = self._counters.reshape(-1)
+        flat += np.bincount(slots.ravel(), minlength=flat.size)
 
-    def _bins(self, values: Floats) -> NDArray[np.intp]:
-        """How many edges of its feature are below each value (n x features)."""
-        if len(values) == 1:  # one row is not worth five steps
-            below: NDArray[np.intp] = np.count_nonzero(self._edges < values[0][:, None], axis=1)[None, :]
-            return below
-        place: NDArray[Any] = np.broadcast_to(self._first_edge, values.shape).copy()
+    def _places(self, values: Floats) -> NDArray[Any]:
+        """Where in `_edges` the first edge of its feature is that is not below each value (n x features)."""
+        place: NDArray[Any] = np.broadcast_to(self._columns, values.shape).copy()
         for step in _STEPS:
-            place += (self._flat_edges.take(place + (step - 1)) < values) * np.int32(step)
-        bins: NDArray[Any] = place - self._first_edge
-        return bins
+            above = self._flat_edges.take(place + (step - 1) * self.size) < values
+            place += above * np.int32(step * self.size)
+        return place
+
+    def _fold(self) -> None:
+        """Singly counted rows become bins: a value is in bin k when it lies above edge k - 1, but not above edge k."""
+        everything = np.full((1, self.size), self._single_rows, dtype=np.int16)
+        self._counters[:_WIDTH] -= np.diff(np.concatenate([everything, self._above]), axis=0)
+        self._above[:] = 0
+        self._single_rows = 0
+
+    def merge(self, other: NumericBins) -> None:
+        """Add what was counted for the same features elsewhere."""
+        other._fold()
+        self._counters += other._counters
 
     def counts(self) -> dict[str, FeatureCounts]:
         """Counts per feature, by name."""
-        table = self.flat.reshape(self.size, -1).tolist() if self.size else []
+        self._fold()
         return {
             feature.name: FeatureCounts(
-                counts=row[: len(feature.edges) + 1],
-                missing=row[_WIDTH],
-                non_finite=row[_WIDTH + 1],
-                unseen=row[_WIDTH + 2],
+                counts=column[: len(feature.edges) + 1],
+                missing=column[_WIDTH],
+                non_finite=column[_WIDTH + 1],
+                unseen=column[_WIDTH + 2],
             )
-            for feature, row in zip(self.features, table, strict=True)
+            for feature, column in zip(self.features, self._counters.T.tolist(), strict=True)
         }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -18,8 +20,11 @@ ROWS = RNG.standard_normal((600, 4)).astype(np.float32)
 PROBABILITIES = RNG.dirichlet(np.ones(3), 600)
 PROFILE = build_profile(ROWS, probabilities=PROBABILITIES, labels=PROBABILITIES.argmax(axis=1))
 
+EDGES = [edge for feature in PROFILE.features for edge in feature.edges]
 awkward = st.one_of(
-    st.floats(width=32, allow_nan=True, allow_infinity=True), st.sampled_from([0.0, -0.0, 1e-45, -1e-45, 3.4e38])
+    st.floats(width=32, allow_nan=True, allow_infinity=True),
+    st.sampled_from([0.0, -0.0, 1e-45, -1e-45, 3.4e38]),
+    st.sampled_from(EDGES).map(np.float32),
 )
 
 
@@ -44,6 +49,10 @@ def test_counting_the_reference_gives_the_reference() -> None:
 def test_every_value_lands_in_exactly_the_bin_its_edges_say(values: list[tuple[float, ...]]) -> None:
     rows = np.array(values, dtype=np.float32)
     counts = counted(PROFILE, rows)
+    singly = ProfileCounter(PROFILE)
+    for row in rows:
+        singly.update(row[None])
+    assert singly.counts() == counts
     for column, feature in enumerate(PROFILE.features):
         edges = np.array(feature.edges, dtype=np.float32)
         wanted = [0] * (len(edges) + 1)
@@ -74,6 +83,44 @@ def test_counts_do_not_depend_on_how_rows_are_split_or_ordered(rows: list[int], 
             other.update(ROWS[part], probabilities=PROBABILITIES[part])
             merged.merge(other)
     assert merged.counts() == whole
+
+
+def test_rows_counted_singly_are_read_and_merged_at_any_time() -> None:
+    counter, total = ProfileCounter(PROFILE), ProfileCounter(PROFILE)
+    for n in range(1, 6):
+        counter.update(ROWS[n - 1 : n])
+        assert counter.counts() == counted(PROFILE, ROWS[:n])
+    counter.update(ROWS[5:20])
+    counter.update(ROWS[20:21])
+    total.update(ROWS[21:22])
+    total.merge(counter)
+    assert total.counts() == counted(PROFILE, ROWS[:22])
+
+
+def test_counters_of_categories_alone_are_merged() -> None:
+    profile = build_profile({"letter": ["a", "b", "a"]})
+    counter, other = ProfileCounter(profile), ProfileCounter(profile)
+    other.update(np.array([["a"]], dtype=object))
+    counter.merge(other)
+    assert counter.counts().features["letter"].counts == [1, 0, 0]
+
+
+@pytest.mark.parametrize("seen", [pytest.param(0, id="at rest"), pytest.param(5_000, id="after traffic")])
+def test_a_hundred_features_take_less_than_64_kb_of_a_pod(seen: int) -> None:
+    rows = np.random.RandomState(1).standard_normal((2_000, 100)).astype(np.float32)
+    profile = build_profile(rows)
+    tracemalloc.start()
+    try:
+        counter = ProfileCounter(profile)
+        for start in range(0, seen, 100):
+            counter.update(rows[start % 1_900 :][:100])
+            counter.update(rows[:1])
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 64_000
+    assert counter.rows == seen + seen // 100
 
 
 def test_subtracting_gives_what_came_in_between_and_refuses_what_went_back() -> None:
