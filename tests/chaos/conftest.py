@@ -33,8 +33,13 @@ class Operators:
     def log(self) -> Path:
         return self.cluster.data_dir / "logs" / "operator.log"
 
-    def start(self, *switches: str) -> subprocess.Popen[bytes]:
-        """One more operator. It is not waited for."""
+    def start(self, *switches: str, packages: Path | None = None) -> subprocess.Popen[bytes]:
+        """One more operator. It is not waited for.
+
+        Args:
+            switches: flags, beside those every operator of this cluster has.
+            packages: a directory whose Python packages come before the installed ones.
+        """
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         settings = self.cluster.settings
@@ -43,7 +48,8 @@ class Operators:
             *("--management-host", "127.0.0.1", "--management-port", port, *switches),
         ]
         with self.log.open("ab") as log:
-            process = subprocess.Popen([str(item) for item in arguments], stdout=log, stderr=log)
+            environment = {**os.environ, **({"PYTHONPATH": str(packages)} if packages else {})}
+            process = subprocess.Popen([str(item) for item in arguments], stdout=log, stderr=log, env=environment)
         self.running.append(process)
         self.ports[process.pid] = port
         return process
