@@ -24,11 +24,14 @@ from mlserve_runtime.model import ServedModel, collect_outputs
 from mlserve_runtime.processing import DTYPES, Tensors
 from mlserve_runtime.processing.tensors import Array, to_array
 from mlserve_runtime.protocols.binary import DATATYPES, decode_tensor, encode_tensor
+from mlserve_runtime.protocols.extensions import refuse_unserved
 
 HEADER_LENGTH: Final = b"inference-header-content-length"
 _OCTETS: Final = b"application/octet-stream"
 _PREDICTION_ID: Final = HEADER_PREDICTION_ID.encode()
 _MAX_RANK: Final = 8
+_MAX_DIGITS: Final = 18
+"""Of a length; what is longer is not worth converting."""
 
 
 @dataclass(slots=True)
@@ -123,9 +126,9 @@ def _split_body(call: Call) -> tuple[dict[str, Any], memoryview]:
     length = call.headers.get(HEADER_LENGTH)
     tail = memoryview(b"")
     if length is not None:
-        if not length.isdigit() or int(length) > len(body):
+        if not length.isdigit() or len(length) > _MAX_DIGITS or int(length) > len(body):
             raise InvalidInputError(
-                f"Inference-Header-Content-Length is {length.decode('latin-1')!r}, the body has {len(body)} bytes"
+                f"Inference-Header-Content-Length is {length[:40].decode('latin-1')!r}, the body has {len(body)} bytes"
             )
         tail = memoryview(body)[int(length) :]
         body = body[: int(length)]
@@ -150,7 +153,10 @@ def _read_inputs(document: dict[str, Any], tail: memoryview, specs: tuple[Tensor
             raise InvalidInputError(f"input {spec.name!r} is given twice")
         shape = _shape_of(entry, spec)
         parameters = entry.get("parameters")
-        size = parameters.get("binary_data_size") if type(parameters) is dict else None
+        size = None
+        if type(parameters) is dict:
+            refuse_unserved(f"input {spec.name!r}", parameters)
+            size = parameters.get("binary_data_size")
         if size is None:
             if "data" not in entry:
                 raise InvalidInputError(f"input {spec.name!r} has neither data nor parameters.binary_data_size")
@@ -234,7 +240,10 @@ def _read_outputs(document: dict[str, Any], parameters: dict[str, Any], model: S
         if name not in known:
             raise InvalidInputError(f"there is no output {name!r}; the model has {', '.join(known)}")
         wanted = entry.get("parameters")
-        as_binary = wanted.get("binary_data") if type(wanted) is dict else None
+        as_binary = None
+        if type(wanted) is dict:
+            refuse_unserved(f"output {name!r}", wanted)
+            as_binary = wanted.get("binary_data")
         if as_binary or (as_binary is None and options.binary_default):
             binary.add(name)
         names.append(name)

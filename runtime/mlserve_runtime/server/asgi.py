@@ -1,6 +1,7 @@
 """The ASGI front: predictions go straight to the data plane, everything else to the FastAPI application.
 
-No framework object is built for a prediction. Bodies are bounded while they arrive, chunked ones too.
+No framework object is built for a prediction. Bodies are bounded while they arrive, chunked ones and those that are
+no predictions too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from mlserve_runtime.calls import Call, Reply, Route, error_body
 from mlserve_runtime.dataplane import DataPlane
 from mlserve_runtime.errors import ServingError
-from mlserve_runtime.server.bodies import compress_for, decompress, too_large
+from mlserve_runtime.server.bodies import MAX_LENGTH_DIGITS, compress_for, decompress, too_large
 from mlserve_runtime.server.routes import RouteTable
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -23,6 +24,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 _CLOSE: Final = (b"connection", b"close")
+_ALLOW: Final = (b"allow", b"POST")
 
 
 class ClientGoneError(Exception):
@@ -55,29 +57,37 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            route = self.routes.find(scope["raw_path"])
-            if route is not None:
-                await self._predict(route, scope, receive, send)
-                return
-        await self._application()(scope, receive, self._stamped(send))
-
-    async def _predict(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._application()(scope, receive, send)
+            return
         headers = dict(scope["headers"])
+        route = self.routes.find(scope["raw_path"])
+        if route is not None and scope["method"] != "POST":
+            refused = Reply(405, error_body("predictions are asked for with POST"), headers=(_ALLOW,))
+            await self._respond(refused, headers, send)
+            return
+        try:
+            body = await self._read(headers, receive)
+        except ServingError as error:
+            refused = Reply(error.status, error_body(str(error)), headers=(_CLOSE,))
+            await self._respond(refused, headers, send)
+        except ClientGoneError:
+            return
+        else:
+            if route is not None:
+                await self._predict(route, headers, body, receive, send)
+            else:
+                await self._application()(scope, _replay(body, receive), self._stamped(send))
+
+    async def _predict(
+        self, route: Route, headers: dict[bytes, bytes], body: bytes, receive: Receive, send: Send
+    ) -> None:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def reply(answer: Reply) -> None:
             if not answered.done():
                 answered.set_result(answer)
 
-        try:
-            body = await self._read(headers, receive)
-        except ServingError as error:
-            refused = Reply(error.status, error_body(str(error)), headers=(_CLOSE,))
-            await self._respond(refused, headers, send)
-            return
-        except ClientGoneError:
-            return
         call = Call(route=route, headers=headers, body=body, reply=reply, received=time.perf_counter())
         gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(receive))
         try:
@@ -92,7 +102,8 @@ class Front:
 
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         limit = self.plane.settings.max_body_bytes
-        if int(headers.get(b"content-length", b"0")) > limit:
+        declared = headers.get(b"content-length", b"0")
+        if len(declared) > MAX_LENGTH_DIGITS or int(declared) > limit:
             raise too_large(limit)
         parts: list[bytes] = []
         size, more = 0, True
@@ -133,6 +144,16 @@ class Front:
             await send(message)
 
         return stamped
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Hand out a body that was read already, then what comes after it."""
+    messages: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> MutableMapping[str, Any]:
+        return messages.pop() if messages else await receive()
+
+    return replayed
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -7,6 +7,8 @@ from typing import Final
 
 from mlserve_runtime.errors import InvalidInputError, TooLargeError, UnsupportedMediaError
 
+MAX_LENGTH_DIGITS: Final = 18
+"""Of a Content-Length; a body that long is refused before the number is converted."""
 _CHUNK: Final = 1 << 16
 _WINDOWS: Final = {b"gzip": zlib.MAX_WBITS | 16, b"x-gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
 _COMPRESSORS: Final = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}

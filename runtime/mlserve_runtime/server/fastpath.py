@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mlserve_runtime.calls import Call, Reply, Route, error_body
-from mlserve_runtime.server.bodies import compress_for, too_large
+from mlserve_runtime.server.bodies import MAX_LENGTH_DIGITS, compress_for, too_large
 
 if TYPE_CHECKING:
     from mlserve_runtime.server.asgi import Front
@@ -146,7 +146,7 @@ class PredictionProtocol(HttpToolsProtocol):
         if not _GENERIC.isdisjoint(headers):
             return None
         declared = headers.get(b"content-length", b"")
-        if not declared.isdigit():
+        if not declared.isdigit() or len(declared) > MAX_LENGTH_DIGITS:
             return None
         keep_alive = parser.should_keep_alive() and parser.get_http_version() == "1.1"
         exchange = Exchange(route, headers, int(declared), keep_alive=keep_alive)

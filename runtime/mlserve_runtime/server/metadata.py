@@ -29,6 +29,13 @@ def model_of(plane: DataPlane, name: str = "", version: str = "") -> ServedModel
     return model
 
 
+def model_is_ready(plane: DataPlane, name: str, version: str) -> bool:
+    """Whether it answers; a model that is still loading does not, whatever its name. Raises NotFoundError."""
+    if plane.model is not None:
+        model_of(plane, name, version)
+    return plane.ready
+
+
 def model_information(plane: DataPlane) -> dict[str, Any]:
     """What `/model/info` answers."""
     model = model_of(plane)

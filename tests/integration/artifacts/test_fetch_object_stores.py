@@ -27,12 +27,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    spec = importlib.util.spec_from_file_location("install_moto", ROOT / "tools" / "install_moto.py")
+    spec = importlib.util.spec_from_file_location("side_environments", ROOT / "tools" / "side_environments.py")
     assert spec is not None
     assert spec.loader is not None
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    command = [tool.install(), "-H", "127.0.0.1", "-p", "0"]
+    command = [tool.install("moto") / "moto_server", "-H", "127.0.0.1", "-p", "0"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         address = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+", line) for line in server.stderr)))

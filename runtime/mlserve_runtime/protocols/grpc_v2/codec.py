@@ -17,6 +17,7 @@ from mlserve_runtime.errors import InvalidInputError
 from mlserve_runtime.model import ServedModel, collect_outputs
 from mlserve_runtime.processing import DTYPES, Tensors
 from mlserve_runtime.protocols.binary import DATATYPES, decode_tensor, encode_tensor
+from mlserve_runtime.protocols.extensions import refuse_unserved
 from mlserve_runtime.protocols.grpc_v2.messages import ModelInferResponse
 
 _CONTENTS: Final = {
@@ -60,10 +61,15 @@ def read_inputs(request: Any, specs: tuple[TensorSpec, ...]) -> Tensors:
             raise InvalidInputError(f"input {entry.name!r} has datatype {entry.datatype!r}, expected {spec.datatype!r}")
         if entry.name in inputs:
             raise InvalidInputError(f"input {entry.name!r} is given twice")
+        refuse_unserved(f"input {entry.name!r}", entry.parameters)
         shape = list(entry.shape)
-        if not shape or any(size < 0 or size >= 2**31 for size in shape):
-            raise InvalidInputError(f"input {entry.name!r}: shape must be sizes that fit {list(spec.shape)}")
+        if len(shape) != len(spec.shape) or any(size < 0 or size >= 2**31 for size in shape):
+            raise InvalidInputError(f"input {entry.name!r} has shape {shape[:8]}, expected {list(spec.shape)}")
         if raw:
+            if entry.HasField("contents"):
+                raise InvalidInputError(
+                    f"input {entry.name!r} has contents beside raw_input_contents; send one of them"
+                )
             inputs[entry.name] = decode_tensor(raw[index], spec.datatype, shape, entry.name)
         else:
             inputs[entry.name] = _typed(entry, spec, shape)
@@ -74,9 +80,10 @@ def read_options(request: Any, model: ServedModel) -> InferOptions:
     """Id, requested outputs and parameters. Raises InvalidInputError."""
     known = [tensor.name for tensor in model.artifact.spec.outputs]
     names = tuple(output.name for output in request.outputs)
-    for name in names:
-        if name not in known:
-            raise InvalidInputError(f"there is no output {name!r}; the model has {', '.join(known)}")
+    for output in request.outputs:
+        if output.name not in known:
+            raise InvalidInputError(f"there is no output {output.name!r}; the model has {', '.join(known)}")
+        refuse_unserved(f"output {output.name!r}", output.parameters)
     micros = _integer(request.parameters, "timeout")
     return InferOptions(
         id=request.id,

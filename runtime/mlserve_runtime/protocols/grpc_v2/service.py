@@ -23,7 +23,13 @@ from mlserve_runtime.errors import InvalidInputError, NotFoundError, ServingErro
 from mlserve_runtime.model import ServedModel
 from mlserve_runtime.protocols.grpc_v2.codec import read_inputs, read_options, write_response
 from mlserve_runtime.protocols.grpc_v2.messages import SERVICE, ModelStreamInferResponse, message, methods
-from mlserve_runtime.server.metadata import model_config, model_metadata, model_of, server_metadata
+from mlserve_runtime.server.metadata import (
+    model_config,
+    model_is_ready,
+    model_metadata,
+    model_of,
+    server_metadata,
+)
 from mlserve_runtime.server.statistics import triton_statistics
 
 logger = logging.getLogger(__name__)
@@ -96,8 +102,7 @@ class InferenceService:
         if name == "ServerMetadata":
             return server_metadata()
         if name == "ModelReady":
-            model_of(plane, request.name, request.version)
-            return {"ready": plane.ready}
+            return {"ready": model_is_ready(plane, request.name, request.version)}
         model = model_of(plane, request.name, request.version)
         if name == "ModelMetadata":
             return model_metadata(model)
