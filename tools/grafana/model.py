@@ -152,12 +152,21 @@ ROWS: dict[str, list[list[Panel]]] = {
                 "Feature lookups and remembered answers.",
                 unit="reqps",
             ),
+            Panel(
+                "Payloads",
+                {"{{result}}": rate("mlserve_payload_samples_total", MODEL, "result")},
+                "Requests sampled for the payload log; dropped ones came faster than they could be written.",
+                unit="reqps",
+            ),
         ],
         [
             Panel(
                 "Pods ready",
-                {"{{revision}}": f"sum by (revision) (mlserve_ready{{{MODEL}}})"},
-                "Pods that want requests.",
+                {
+                    "{{revision}}": f"sum by (revision) (mlserve_ready{{{MODEL}}})",
+                    "{{revision}} processes": f"sum by (revision) (mlserve_processes{{{MODEL}}})",
+                },
+                "Pods that want requests, and the serving processes in them.",
             ),
             Panel(
                 "CPU",
@@ -173,10 +182,11 @@ ROWS: dict[str, list[list[Panel]]] = {
             Panel(
                 "GPU",
                 {
-                    "{{exported_pod}} busy": 'DCGM_FI_DEV_GPU_UTIL{exported_namespace="$namespace", '
-                    'exported_pod=~"$model-.*"} / 100'
+                    "{{pod}} {{gpu}} busy": f"mlserve_gpu_utilization_ratio{{{MODEL}}}",
+                    "{{pod}} {{gpu}} memory": f"mlserve_gpu_memory_used_bytes{{{MODEL}}} "
+                    f"/ mlserve_gpu_memory_total_bytes{{{MODEL}}}",
                 },
-                "Utilisation as NVIDIA's DCGM exporter tells it; empty without GPUs.",
+                "Utilisation and memory as the pods see them; empty without GPUs.",
                 unit="percentunit",
                 maximum=1,
             ),
@@ -190,8 +200,11 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Worker restarts",
-                {"{{pod}}": f"increase(mlserve_worker_restarts_total{{{MODEL}}}[$__rate_interval])"},
-                "Model threads that ended and were replaced.",
+                {
+                    "{{pod}} threads": f"increase(mlserve_worker_restarts_total{{{MODEL}}}[$__rate_interval])",
+                    "{{pod}} processes": f"increase(mlserve_process_restarts_total{{{MODEL}}}[$__rate_interval])",
+                },
+                "Model threads and serving processes that ended and were replaced.",
             ),
             Panel(
                 "Artifacts served",
