@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from mlserve_core.api.v1alpha1 import InconclusiveAction, Phase, Reason, RegressionAction, Until
@@ -185,6 +186,17 @@ def climb(state: RolloutState, observation: Observation) -> Transition:
     return _when_good(state, observation, step.hold_seconds if step else 0)
 
 
+def has_passed(state: RolloutState, observation: Observation) -> bool:
+    """Whether every step is over with a good verdict, so that only a person is waited for."""
+    steps = plan.steps(state, observation.spec)
+    if state.step is None or plan.next_step(state) < len(steps):
+        return False
+    last = steps[-1]
+    if not _good(state) or state.step_started_at is None or _held(state, observation) < last.hold_seconds:
+        return False
+    return last.until is not Until.CONCLUSIVE or _reward_bounds(state, observation)[0] > 0
+
+
 def _shadow(state: RolloutState, observation: Observation) -> Transition:
     """Mirror requests, compare the answers, and go on to the steps once they are good."""
     spec = observation.spec
@@ -239,17 +251,27 @@ def _inconclusive(state: RolloutState, observation: Observation, held: float) ->
 
 def _until_conclusive(state: RolloutState, observation: Observation, step: Step) -> Transition:
     """An A/B test: the reward decides, or time is up."""
-    evidence, analysis = state.evidence or NOTHING, observation.spec.rollout.analysis
-    held = observation.now - (state.step_started_at or observation.now)
-    if evidence.reward.weight and held >= step.hold_seconds:
-        difference, radius = bins.reward_difference(evidence, 1 / analysis.false_alarm_one_in)
-        if difference - radius > 0 and _good(state):
+    held = _held(state, observation)
+    if held >= step.hold_seconds:
+        low, high = _reward_bounds(state, observation)
+        if low > 0 and _good(state):
             return _advance(state, observation)
-        if difference + radius < 0:
-            message = f"the canary earns less: {difference:+.4f} ± {radius:.4f} per reward"
+        if high < 0:
+            middle, radius = (low + high) / 2, (high - low) / 2
+            message = f"the canary earns less: {middle:+.4f} ± {radius:.4f} per reward"
             return reject(state, observation, Reason.ANALYSIS_FAILED, message)
-    limit = step.max_seconds if step.max_seconds is not None else analysis.max_hold_seconds
+    longest = observation.spec.rollout.analysis.max_hold_seconds
+    limit = step.max_seconds if step.max_seconds is not None else longest
     return _inconclusive(state, observation, held) if held >= limit else (state, ())
+
+
+def _reward_bounds(state: RolloutState, observation: Observation) -> tuple[float, float]:
+    """Between what and what the canary's mean reward is above stable's; endless without rewards."""
+    evidence, analysis = state.evidence or NOTHING, observation.spec.rollout.analysis
+    if not evidence.reward.weight:
+        return -math.inf, math.inf
+    difference, radius = bins.reward_difference(evidence, 1 / analysis.false_alarm_one_in)
+    return difference - radius, difference + radius
 
 
 def _advance(state: RolloutState, observation: Observation) -> Transition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlserve_core.api.v1alpha1 import Phase, Reason
-from mlserve_operator.rollout import climb
+from mlserve_operator.rollout import climb, plan
 from mlserve_operator.rollout.evidence import CheckEvidence
 from mlserve_operator.rollout.schedule import go_back
 from mlserve_operator.rollout.state import Command, CommandRecord, Event, PauseCause, RolloutState, Verb
@@ -34,16 +34,21 @@ Outcome = tuple[RolloutState, tuple[Event, ...], str]
 def _promote(state: RolloutState, observation: Observation, _: Command) -> Outcome:
     if state.phase not in TRIAL:
         return state, (), "no revision is on trial"
+    passed = climb.has_passed(state, observation)
+    planned = plan.steps(state, observation.spec) or plan.is_shadowing(state, observation.spec)
     state = change(
         state,
         phase=Phase.PROGRESSING,
         promoting=True,
-        immediate=True,
+        immediate=not passed,  # what has passed is judged until it has everything; what has not would never get there
         climbing=False,
         pauses=(),
         canary_since=observation.now,
     )
-    return state, (), f"{state.canary} is promoted without waiting for evidence"
+    if passed:
+        return state, (), f"{state.canary} is promoted: it has passed every step"
+    how = "without waiting for evidence" if planned else "as soon as its pods are ready"
+    return state, (), f"{state.canary} is promoted {how}"
 
 
 def _abort(state: RolloutState, observation: Observation, _: Command) -> Outcome:

@@ -617,8 +617,31 @@ def test_without_auto_promotion_the_last_step_waits_for_a_person() -> None:
     world = trial({"rollout": {"autoPromote": False}}, Behaviour(), Behaviour(), np.random.default_rng(0), rate=30)
     world.settle(max_ticks=400)
     assert (world.state.phase, world.state.weight) == (Phase.PROGRESSING, 50)
+    assert "has passed every step" in world.state.message
     world.command = Command.parse("promote:1")
+    world.tick()
+    assert world.state.last_command is not None
+    assert world.state.last_command.message == "v2 is promoted: it has passed every step"
     assert world.settle(max_ticks=50) is Phase.BAKING
+
+
+@pytest.mark.parametrize(
+    ("rollout", "words"),
+    [
+        pytest.param({}, "without waiting for evidence", id="in the middle of the steps"),
+        pytest.param({"strategy": "Shadow", "steps": []}, "without waiting for evidence", id="shadow"),
+        pytest.param({"strategy": "BlueGreen"}, "as soon as its pods are ready", id="nothing was to be awaited"),
+    ],
+)
+def test_a_promotion_says_what_it_did_not_wait_for(rollout: dict[str, object], words: str) -> None:
+    rules = {"autoPromote": False, **rollout}
+    world = trial({"rollout": rules}, Behaviour(), Behaviour(), np.random.default_rng(0), rate=0)
+    for _ in range(20):
+        world.tick()
+    world.command = Command.parse("promote:1")
+    world.tick()
+    assert world.state.last_command is not None
+    assert words in world.state.last_command.message
 
 
 def test_a_gross_fault_after_the_promotion_goes_back_to_the_warm_version() -> None:
