@@ -107,6 +107,11 @@ class ApiError(Exception):
         """Somebody else was quicker, or the object exists already."""
         return self.status == 409
 
+    @property
+    def is_final(self) -> bool:
+        """The same request would be refused again: it is not the moment that was wrong."""
+        return 400 <= self.status < 500 and self.status not in {409, 429}
+
 
 class Kube:
     """A connection to an API server. Use as an async context manager."""

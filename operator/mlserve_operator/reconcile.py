@@ -39,9 +39,9 @@ from mlserve_operator.resources.router import router_of
 from mlserve_operator.rollout.revisions import Snapshot, expired
 from mlserve_operator.rollout.state import Decision, Event
 from mlserve_operator.rollout.step import step
-from mlserve_operator.routing import listener_ports, reconcile_router
+from mlserve_operator.routing import Listeners, reconcile_router
 from mlserve_operator.status import Situation, build_status
-from mlserve_operator.traffic.envoy import free_port
+from mlserve_operator.traffic.envoy import RouterFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,9 @@ class Reconciler:
     _obstacles: dict[Key, tuple[str, str]] = field(default_factory=dict)
     _unknown: dict[Key, str] = field(default_factory=dict)
     _patience: Patience = field(default_factory=Patience)
-    _ports: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._listeners = Listeners(self.index)
 
     async def reconcile(self, key: Key) -> None:
         """Bring the world closer to what one key wants; raises what should be tried again."""
@@ -114,6 +116,10 @@ class Reconciler:
         except NotOwnedError as error:
             self._obstacles[key] = (Reason.OBJECT_CONFLICT, str(error))
             raise
+        except ApiError as error:
+            if error.is_final:
+                self._obstacles[key] = (_refusal(error), f"router {key.name}: {_explain(error)}")
+            raise
         finally:
             if before != self._obstacles.get(key):
                 self._wake_models(key)
@@ -128,7 +134,7 @@ class Reconciler:
             self.queue.forget(key)
             self._unknown.pop(key, None)
             self._patience.forget(key)
-            self._ports.get(key.namespace, {}).pop(key.name, None)
+            self._listeners.forget(key.namespace, key.name)
             self.drift.forget(key, key.namespace, key.name)
             metrics.forget(key.namespace, key.name)
             return  # Kubernetes collects the children
@@ -138,7 +144,7 @@ class Reconciler:
             await self._report_invalid(owner, error)
             return
         drift_events: tuple[Event, ...] = ()
-        decision = Decision(state=observed.state, route=observed.state.route, revisions=())
+        decision = unchanged = Decision(state=observed.state, route=observed.state.route, revisions=())
         try:
             observed = await self._with_snapshot(observed)
             observed, drift_events = await self._with_drift(key, observed)
@@ -147,6 +153,8 @@ class Reconciler:
             obstacle = await self._act(observed, decision)
         except NotOwnedError as error:  # what a decision is remembered in: nothing may be acted upon without
             obstacle = (Reason.OBJECT_CONFLICT, str(error))
+        except RouterFullError as error:
+            decision, obstacle = unchanged, (Reason.ROUTER_FULL, str(error))
         await self._report(observed, decision, obstacle, drift_events)
         pauses = (decision.requeue_after, self._until_confirmed(observed, decision), self.drift.pause(observed.spec))
         for delay in pauses:
@@ -193,21 +201,6 @@ class Reconciler:
             ),
         )
 
-    def _listener(self, observed: Observed) -> int:
-        """The model's port on its router: the one it has, or a free one.
-
-        Reserved here before anything is awaited, because other models of the namespace choose at the same time. Two
-        that have one port after all (two operators wrote for a moment) part again: the first by name keeps it.
-        """
-        namespace, name = observed.namespace, observed.name
-        ports = {**self._ports.get(namespace, {}), **listener_ports(self.index, namespace)}
-        own = ports.pop(name, observed.port)
-        clashes = any(port == own and other < name for other, port in ports.items())
-        if own is None or clashes:
-            own = free_port(set(ports.values()))
-        self._ports.setdefault(namespace, {})[name] = own
-        return own
-
     async def _with_drift(self, key: Key, observed: Observed) -> tuple[Observed, tuple[Event, ...]]:
         """Count what pods saw on their reference profiles, and close windows whose time has come."""
         observation, events = await self.drift.watch(key, observed.namespace, observed.name, observed.observation)
@@ -216,15 +209,16 @@ class Reconciler:
     async def _remember(self, observed: Observed, decision: Decision) -> Observed:
         """Write the checkpoint if the decision or the listener is news; the router follows from it."""
         port, is_routed = observed.port, observed.spec.traffic.mode is TrafficMode.ENVOY
+        router = router_of(observed.name, observed.spec)
         if is_routed:
-            port = self._listener(observed)
+            port = self._listeners.choose(observed.namespace, observed.name, router, observed.port)
         if decision.state == observed.state and port == observed.port and observed.checkpoint_version:
             return observed
         version = observed.checkpoint_version
         body = build_checkpoint(observed.owner, decision.state, port=port, resource_version=version)
         await self.executor.checkpoint(body)
         if is_routed:
-            self.queue.add(Key(ROUTER, observed.namespace, router_of(observed.name, observed.spec)), 0)
+            self.queue.add(Key(ROUTER, observed.namespace, router), 0)
         for item in decision.state.rejected:
             if item not in observed.state.rejected:
                 metrics.ROLLBACKS.labels(observed.namespace, observed.name, item.reason).inc()
@@ -257,7 +251,7 @@ class Reconciler:
             except NotOwnedError as error:
                 obstacle = (Reason.OBJECT_CONFLICT, str(error))
             except ApiError as error:
-                if error.conflict or error.status == 0 or error.status >= 500:
+                if not error.is_final:
                     raise
                 obstacle = (_refusal(error), f"{body['kind']} {body['metadata']['name']}: {_explain(error)}")
         await self._scale(observed, decision)

@@ -6,14 +6,15 @@ its checkpoint by the time the router is asked to follow; a restart of the opera
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlserve_core.api.v1alpha1 import KIND, ModelDeploymentSpec, TrafficMode
+from mlserve_core.api.v1alpha1 import KIND, ModelDeploymentSpec, RouterScope, TrafficMode
 from mlserve_core.wire import ANNOTATION_CONFIG_HASH
 from mlserve_operator import kube
 from mlserve_operator.resources.metadata import is_owned_by
 from mlserve_operator.resources.records import checkpoint_name, read_checkpoint
-from mlserve_operator.resources.router import build_router, router_of
+from mlserve_operator.resources.router import NAMESPACE_ROUTER, build_router, dedicated_router, router_of
 from mlserve_operator.traffic import envoy
 
 if TYPE_CHECKING:
@@ -87,18 +88,58 @@ def served_by(index: Index, namespace: str, router: str) -> Iterator[tuple[Objec
         yield owner, spec, entry
 
 
-def listener_ports(index: Index, namespace: str) -> dict[str, int]:
-    """Listener port by ModelDeployment of a namespace, as the checkpoints say."""
-    taken = {}
-    for owner in index.of_kind(KIND, namespace):
-        checkpoint = index.get("ConfigMap", namespace, checkpoint_name(owner["metadata"]["name"]))
-        try:
-            _, port = read_checkpoint(checkpoint)
-        except ValueError:
-            continue
-        if port is not None:
-            taken[owner["metadata"]["name"]] = port
-    return taken
+@dataclass
+class Listeners:
+    """Listener ports of all ModelDeployments: one each within a namespace, and as many as a router has room for.
+
+    Attributes:
+        index: what the watches told.
+    """
+
+    index: Index
+    _reserved: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def choose(self, namespace: str, name: str, router: str, own: int | None) -> int:
+        """The port of a ModelDeployment: the one it has, or a free one.
+
+        Reserved here before anything is awaited, because other models of the namespace choose at the same time. Two
+        that have one port after all (two operators wrote for a moment) part again: the first by name keeps it.
+
+        Raises:
+            RouterFullError: it has none, and the router has no room for another.
+        """
+        ports = {**self._reserved.get(namespace, {}), **self._written(namespace)}
+        own = ports.pop(name, own)
+        if own is None and sum(other in ports for other in self._led_to(namespace, router)) >= envoy.MODELS_PER_ROUTER:
+            raise envoy.RouterFullError(router)
+        if own is None or any(port == own and other < name for other, port in ports.items()):
+            own = envoy.free_port(set(ports.values()))
+        self._reserved.setdefault(namespace, {})[name] = own
+        return own
+
+    def forget(self, namespace: str, name: str) -> None:
+        """A ModelDeployment is gone: its port is free, and so is its place."""
+        self._reserved.get(namespace, {}).pop(name, None)
+
+    def _led_to(self, namespace: str, router: str) -> Iterator[str]:
+        for owner in self.index.of_kind(KIND, namespace):
+            name, traffic = owner["metadata"]["name"], owner.get("spec", {}).get("traffic") or {}
+            scope = (traffic.get("router") or {}).get("scope", RouterScope.NAMESPACE)
+            if router == (dedicated_router(name) if scope == RouterScope.DEDICATED else NAMESPACE_ROUTER):
+                yield name
+
+    def _written(self, namespace: str) -> dict[str, int]:
+        """Ports by ModelDeployment, as the checkpoints say."""
+        taken = {}
+        for owner in self.index.of_kind(KIND, namespace):
+            checkpoint = self.index.get("ConfigMap", namespace, checkpoint_name(owner["metadata"]["name"]))
+            try:
+                _, port = read_checkpoint(checkpoint)
+            except ValueError:
+                continue
+            if port is not None:
+                taken[owner["metadata"]["name"]] = port
+        return taken
 
 
 def _owners_ever(index: Index, namespace: str, router: str, owners: list[Object]) -> set[str]:

@@ -551,5 +551,6 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     OBJECT_CONFLICT = "ObjectConflict"
     OBJECT_REFUSED = "ObjectRefused"
+    ROUTER_FULL = "RouterFull"
     ROLLED_BACK = "RolledBack"
     PROMOTED = "Promoted"

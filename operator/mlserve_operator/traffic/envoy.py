@@ -34,6 +34,8 @@ ADMIN_PORT: Final = 9901
 CONFIG_DIR: Final = "/etc/mlserve/router"
 FIRST_LISTENER_PORT: Final = 10_000
 LAST_LISTENER_PORT: Final = 19_999
+MODELS_PER_ROUTER: Final = 80
+"""So many fit into a ConfigMap even if all have the longest names and a rollout under way (12 KiB each)."""
 
 LISTENERS_FILE: Final = "listeners.yaml"
 ROUTES_FILE: Final = "routes.yaml"
@@ -178,8 +180,18 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class RouterFullError(Exception):
+    """A router serves as many ModelDeployments as its configuration has room for."""
+
+    def __init__(self, router: str) -> None:
+        super().__init__(
+            f"router {router} serves {MODELS_PER_ROUTER} models, which is all that its ConfigMap has room for: set "
+            f"spec.traffic.router.scope to Dedicated, or use another namespace"
+        )
+
+
 def free_port(taken: set[int]) -> int:
-    """The lowest listener port that no other ModelDeployment of the router has.
+    """The lowest listener port that no other ModelDeployment of the namespace has.
 
     Raises:
         ValueError: there are none left.
@@ -187,7 +199,7 @@ def free_port(taken: set[int]) -> int:
     for port in range(FIRST_LISTENER_PORT, LAST_LISTENER_PORT + 1):
         if port not in taken:
             return port
-    raise ValueError("the namespace's router has no listener port left: use traffic.router.scope Dedicated")
+    raise ValueError(f"all {LAST_LISTENER_PORT - FIRST_LISTENER_PORT + 1} listener ports of the namespace are taken")
 
 
 def _address(host: str, port: int) -> Object:

@@ -180,6 +180,6 @@ def test_ports_are_free_and_lowest(taken: set[int]) -> None:
     assert all(lower in taken for lower in range(envoy.FIRST_LISTENER_PORT, port))
 
 
-def test_no_port_left_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match="scope Dedicated"):
+def test_no_port_left_says_so() -> None:
+    with pytest.raises(ValueError, match="listener ports of the namespace"):
         envoy.free_port(set(range(envoy.FIRST_LISTENER_PORT, envoy.LAST_LISTENER_PORT + 1)))

@@ -1,35 +1,34 @@
-"""Listener ports of a shared router: every model has its own, whoever chooses at the same time."""
+"""Listener ports of a shared router: every model has its own, whoever chooses at the same time, up to what fits."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlserve_operator.index import Index
-from mlserve_operator.reconcile import Reconciler
 from mlserve_operator.resources.records import build_checkpoint
-from mlserve_operator.rollout.state import RolloutState
+from mlserve_operator.resources.router import NAMESPACE_ROUTER, dedicated_router
+from mlserve_operator.rollout.state import RolloutState, Route
+from mlserve_operator.routing import Listeners
+from mlserve_operator.traffic import envoy
 
 
-def owner(name: str) -> dict[str, Any]:
-    return {"kind": "ModelDeployment", "metadata": {"name": name, "namespace": "team", "uid": f"uid-{name}"}}
+def owner(name: str, *, dedicated: bool = False) -> dict[str, Any]:
+    spec = {"traffic": {"router": {"scope": "Dedicated"}}} if dedicated else {}
+    metadata = {"name": name, "namespace": "team", "uid": f"uid-{name}"}
+    return {"kind": "ModelDeployment", "metadata": metadata, "spec": spec}
 
 
-def reconciler(index: Index) -> Reconciler:
-    unused: Any = None
-    return Reconciler(unused, index, unused, unused, unused, unused, unused, unused)
-
-
-def observed(name: str, port: int | None) -> Any:
-    return SimpleNamespace(namespace="team", name=name, port=port)
-
-
-def store(index: Index, name: str, port: int) -> None:
-    index.put(owner(name))
+def store(index: Index, name: str, port: int, *, dedicated: bool = False) -> None:
+    index.put(owner(name, dedicated=dedicated))
     index.put(build_checkpoint(owner(name), RolloutState(), port=port))
+
+
+def choose(listeners: Listeners, name: str, port: int | None = None, router: str = NAMESPACE_ROUTER) -> int:
+    return listeners.choose("team", name, router, port)
 
 
 names = st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=2)
@@ -37,11 +36,10 @@ names = st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=2)
 
 @given(names)
 def test_models_that_choose_before_anything_is_written_get_different_ports(order: list[str]) -> None:
-    index = Index()
-    chooser = reconciler(index)
-    chosen = {name: chooser._listener(observed(name, None)) for name in order}
+    listeners = Listeners(Index())
+    chosen = {name: choose(listeners, name) for name in order}
     assert len(set(chosen.values())) == len(order)
-    again = {name: chooser._listener(observed(name, None)) for name in reversed(order)}
+    again = {name: choose(listeners, name) for name in reversed(order)}
     assert again == chosen
 
 
@@ -51,22 +49,68 @@ def test_a_restart_keeps_every_port(order: list[str]) -> None:
     ports = {name: 10_000 + number for number, name in enumerate(order)}
     for name, port in ports.items():
         store(index, name, port)
-    chooser = reconciler(index)
-    assert {name: chooser._listener(observed(name, port)) for name, port in ports.items()} == ports
+    listeners = Listeners(index)
+    assert {name: choose(listeners, name, port) for name, port in ports.items()} == ports
 
 
 def test_two_with_one_port_part_again_and_the_first_keeps_it() -> None:
     index = Index()
     store(index, "a", 10_000)
     store(index, "b", 10_000)
-    chooser = reconciler(index)
-    assert chooser._listener(observed("b", 10_000)) == 10_001
-    assert chooser._listener(observed("a", 10_000)) == 10_000
+    listeners = Listeners(index)
+    assert choose(listeners, "b", 10_000) == 10_001
+    assert choose(listeners, "a", 10_000) == 10_000
 
 
 def test_the_port_of_a_model_that_is_gone_is_free_again() -> None:
+    listeners = Listeners(Index())
+    first = choose(listeners, "a")
+    listeners.forget("team", "a")
+    assert choose(listeners, "b") == first
+
+
+def test_a_model_too_many_is_told_so_until_another_goes_and_nobody_else_is_disturbed() -> None:
     index = Index()
-    chooser = reconciler(index)
-    first = chooser._listener(observed("a", None))
-    chooser._ports["team"].pop("a")
-    assert chooser._listener(observed("b", None)) == first
+    listeners = Listeners(index)
+    # Half of them are remembered, the other half have chosen a moment ago and are not written yet.
+    for number in range(envoy.MODELS_PER_ROUTER):
+        name = f"m{number:02}"
+        if number % 2:
+            store(index, name, 10_000 + number)
+        else:
+            index.put(owner(name))
+            choose(listeners, name)
+    index.put(owner("late"))
+    with pytest.raises(envoy.RouterFullError, match=r"router mlserve-router serves 80 models.*Dedicated"):
+        choose(listeners, "late")
+    assert choose(listeners, "m01", 10_001) == 10_001, "who has a place keeps it"
+    assert choose(listeners, "late", router=dedicated_router("late")) not in range(10_000, 10_080)
+    listeners.forget("team", "late")
+    index.drop(owner("m01"))
+    listeners.forget("team", "m01")
+    assert choose(listeners, "late") == 10_001
+
+
+def test_models_with_routers_of_their_own_take_no_place() -> None:
+    index = Index()
+    for number in range(envoy.MODELS_PER_ROUTER + 5):
+        store(index, f"m{number:02}", 10_000 + number, dedicated=True)
+    index.put(owner("late"))
+    assert choose(Listeners(index), "late") == 10_000 + envoy.MODELS_PER_ROUTER + 5
+
+
+def test_a_full_router_fits_into_its_config_map_whatever_its_models_do() -> None:
+    """The longest names, every option, and all of them in a rollout at once."""
+
+    def entry(number: int) -> envoy.Entry:
+        name = f"m{number:02}".ljust(45, "x")
+        stable, canary = f"{name}-{'a' * 8}", f"{name}-{'b' * 8}"
+        route = Route(weights={stable: 99, canary: 1}, mirror=canary, mirror_percent=100, preview=canary)
+        return envoy.Entry(name, "n" * 63, 10_000 + number, route, 3600, "h" * 128)
+
+    files = envoy.files(
+        [entry(number) for number in range(envoy.MODELS_PER_ROUTER)],
+        cluster_domain="a-rather-long-cluster-domain.example.org",
+        dns_resolver="10.255.255.255:5353",
+    )
+    assert sum(len(name) + len(content.encode()) for name, content in files.items()) < 1024 * 1024
