@@ -1,4 +1,4 @@
-"""A settled fleet costs nothing: no write, and the probes and metrics say so."""
+"""A fleet as large as its router has places: settled it costs no write, and a model too many disturbs nobody."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import time
 
 import httpx
 
+from mlserve_operator.traffic.envoy import MODELS_PER_ROUTER
+
 from ..world import World, model  # noqa: TID252 - tests are no installed package
 
-FLEET = 20
-"""`make bench-operator` measures fifty."""
+FLEET = MODELS_PER_ROUTER
 WATCHED_SECONDS = 15
 """Longer than every timer of a settled resource that could write; a fleet without pods has no windows to close."""
 
@@ -58,5 +59,20 @@ def test_settled_models_cost_no_write(world: World) -> None:
         if service["metadata"]["name"].count("-") == 1
     }
     assert len(ports) == FLEET, "every front door has a listener of its own"
+    _one_too_many(world)
     world.kubectl("delete", "mdep", "--all", timeout=120)
     world.cluster.wait(lambda: not world.everything() or None, seconds=60, what="nothing left")
+
+
+def _one_too_many(world: World) -> None:
+    """It is told so, and gets the place of a model that goes."""
+    router = world.get("configmap", "mlserve-router")
+    world.apply(model("late", replicas=0))
+    full = world.until("Ready", "False", "RouterFull", name="late")
+    assert f"serves {FLEET} models" in full["message"]
+    assert world.condition("Stalled", "late")["status"] == "True"
+    (event,) = world.get("events", "--field-selector", "reason=RouterFull")["items"]
+    assert event["type"] == "Warning"
+    assert world.get("configmap", "mlserve-router")["data"] == router["data"]
+    world.kubectl("delete", "mdep", "fleet-07", "--wait=false")
+    world.until("Ready", "True", name="late")
