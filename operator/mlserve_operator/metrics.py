@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from mlserve_core.api.v1alpha1 import ConditionType, DriftStatus, ModelDeploymentStatus, Phase, RequestCounts
+from mlserve_core.api.v1alpha1 import ConditionType, DriftStatus, ModelDeploymentStatus, Phase, Reason, RequestCounts
+from mlserve_operator.rollout.evidence import Verdict
+
+if TYPE_CHECKING:
+    from mlserve_operator.rollout.state import RolloutState
+
+ROLLBACK_REASONS: Final = (
+    Reason.ANALYSIS_FAILED,
+    Reason.ANALYSIS_INCONCLUSIVE,
+    Reason.CHECKSUM_MISMATCH,
+    Reason.DRIFT_ROLLBACK,
+    Reason.IMAGE_PULL_FAILED,
+    Reason.INSUFFICIENT_RESOURCES,
+    Reason.MANUAL_ABORT,
+    Reason.MODEL_LOAD_FAILED,
+    Reason.PROGRESS_DEADLINE_EXCEEDED,
+)
+"""What a revision can be rejected for."""
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -73,6 +90,36 @@ DRIFT_SEVERITY: Final = Gauge(
 DRIFT_ROWS: Final = Gauge(
     "mlserve_drift_window_rows", "Rows of the newest window.", ["namespace", "name"], registry=REGISTRY
 )
+LOOKS: Final = Gauge(
+    "mlserve_rollout_looks", "Looks taken so far in the running comparison.", ["namespace", "name"], registry=REGISTRY
+)
+VERDICT: Final = Gauge(
+    "mlserve_rollout_verdict",
+    "1 for the verdict of the newest look, 0 for the others; absent without a running comparison.",
+    ["namespace", "name", "verdict"],
+    registry=REGISTRY,
+)
+LOG_E: Final = Gauge(
+    "mlserve_rollout_log_e_value",
+    "Logarithm of the evidence (e-value) of a check that the canary is worse, or good enough for its next weight.",
+    ["namespace", "name", "check", "claim"],
+    registry=REGISTRY,
+)
+LOG_E_THRESHOLD: Final = Gauge(
+    "mlserve_rollout_log_e_threshold",
+    "Where mlserve_rollout_log_e_value decides.",
+    ["namespace", "name", "check", "claim"],
+    registry=REGISTRY,
+)
+CHECK_EVENTS: Final = Gauge(
+    "mlserve_rollout_check_events",
+    "What a check has compared so far, by role: all events, and the bad ones of them.",
+    ["namespace", "name", "check", "role", "outcome"],
+    registry=REGISTRY,
+)
+PROMOTIONS: Final = Counter(
+    "mlserve_promotions_total", "Revisions that took over.", ["namespace", "name"], registry=REGISTRY
+)
 ROLLBACKS: Final = Counter(
     "mlserve_rollbacks_total", "Revisions rolled back.", ["namespace", "name", "reason"], registry=REGISTRY
 )
@@ -90,6 +137,42 @@ def show(namespace: str, name: str, status: ModelDeploymentStatus) -> None:
         ROLLOUT_WEIGHT.labels(namespace, name, role).set(revision.weight if revision else 0)
         ROLLOUT_REQUESTS.labels(namespace, name, role).set(getattr(judged, role))
     _show_drift(namespace, name, status.drift or DriftStatus())
+    # From 0 on: `increase()` does not see the first event of a series that begins with it.
+    PROMOTIONS.labels(namespace, name)
+    for reason in ROLLBACK_REASONS:
+        ROLLBACKS.labels(namespace, name, reason)
+
+
+def show_evidence(namespace: str, name: str, state: RolloutState) -> None:
+    """Publish what the running comparison rests on, and nothing of one that is over."""
+    for metric in _EVIDENCE:
+        metric.remove_by_labels({"namespace": namespace, "name": name})
+    evidence = state.evidence
+    if evidence is None or (state.canary is None and state.previous is None):
+        return
+    LOOKS.labels(namespace, name).set(evidence.looks)
+    for verdict in Verdict:
+        VERDICT.labels(namespace, name, verdict.value).set(verdict is evidence.verdict)
+    for report in evidence.reports:
+        for claim, strength in (("worse", report.worse), ("good", report.good)):
+            if strength is not None:
+                LOG_E.labels(namespace, name, report.name, claim).set(strength.log_e)
+                LOG_E_THRESHOLD.labels(namespace, name, report.name, claim).set(strength.threshold)
+    baking = state.canary is None
+    for check, counts in evidence.checks.items():
+        stable = {} if baking else {"stable": (counts.stable, counts.stable_bad)}
+        for role, (units, bad) in {"canary": (counts.canary, counts.canary_bad), **stable}.items():
+            CHECK_EVENTS.labels(namespace, name, check, role, "all").set(units)
+            CHECK_EVENTS.labels(namespace, name, check, role, "bad").set(bad)
+
+
+def count_decision(namespace: str, name: str, before: RolloutState, after: RolloutState) -> None:
+    """Count a promotion and rejections, once: when the checkpoint that holds them has been written."""
+    if after.stable != before.stable and None not in {after.stable, before.stable} and after.stable == before.canary:
+        PROMOTIONS.labels(namespace, name).inc()
+    for item in after.rejected:
+        if item not in before.rejected:
+            ROLLBACKS.labels(namespace, name, item.reason).inc()
 
 
 def _show_drift(namespace: str, name: str, drift: DriftStatus) -> None:
@@ -102,10 +185,11 @@ def _show_drift(namespace: str, name: str, drift: DriftStatus) -> None:
 
 def forget(namespace: str, name: str) -> None:
     """A ModelDeployment is gone, and with it its series."""
-    for metric in (PHASE, CONDITION, ROLLOUT_WEIGHT, ROLLOUT_REQUESTS, *_DRIFT, ROLLBACKS):
+    for metric in (PHASE, CONDITION, ROLLOUT_WEIGHT, ROLLOUT_REQUESTS, *_EVIDENCE, *_DRIFT, PROMOTIONS, ROLLBACKS):
         metric.remove_by_labels({"namespace": namespace, "name": name})
 
 
+_EVIDENCE: Final = (LOOKS, VERDICT, LOG_E, LOG_E_THRESHOLD, CHECK_EVENTS)
 _DRIFT: Final = (DRIFT_EFFECT, DRIFT_SEVERITY, DRIFT_ROWS)
 _SEVERITIES: Final = {"none": 0, "low": 1, "medium": 2, "high": 3}
 _VALUES: Final = {"True": 1, "False": 0, "Unknown": -1}

@@ -219,9 +219,7 @@ class Reconciler:
         await self.executor.checkpoint(body)
         if is_routed:
             self.queue.add(Key(ROUTER, observed.namespace, router), 0)
-        for item in decision.state.rejected:
-            if item not in observed.state.rejected:
-                metrics.ROLLBACKS.labels(observed.namespace, observed.name, item.reason).inc()
+        metrics.count_decision(observed.namespace, observed.name, observed.state, decision.state)
         return replace(observed, port=port)
 
     # --- act ------------------------------------------------------------------------------------------------------
@@ -329,6 +327,7 @@ class Reconciler:
             patient=self._patience.lasts(key, decision.route, observed.observation, observed.status),
         )
         status = build_status(situation, observed.status)
+        metrics.show_evidence(observed.namespace, observed.name, decision.state)
         for event in decision.events:
             self.history.record_decision(report.decision_record(observed, decision, event))
         events = [

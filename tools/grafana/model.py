@@ -11,6 +11,13 @@ ERRORS = 'status=~"5.."'
 REQUESTS = "mlserve_requests_total"
 DURATION = "mlserve_request_duration_seconds"
 
+
+def evidence(claim: str) -> str:
+    """Evidence for a claim as a part of what it takes, never below nothing."""
+    labels = f'{NAMED}, claim="{claim}"'
+    return f"clamp_min(mlserve_rollout_log_e_value{{{labels}}} / mlserve_rollout_log_e_threshold{{{labels}}}, 0)"
+
+
 ROWS: dict[str, list[list[Panel]]] = {
     "Traffic": [
         [
@@ -90,6 +97,50 @@ ROWS: dict[str, list[list[Panel]]] = {
                 {"{{reason}}": f"increase(mlserve_rollbacks_total{{{NAMED}}}[7d]) > 0"},
                 "Revisions taken out of traffic, by reason.",
                 "table",
+            ),
+        ],
+        [
+            Panel(
+                "Evidence that the canary is worse",
+                {"{{check}}": evidence("worse")},
+                "Of what stops the rollout: at 100 % a check has failed.",
+                unit="percentunit",
+                maximum=1,
+            ),
+            Panel(
+                "Evidence that the canary is good enough",
+                {"{{check}}": evidence("good")},
+                "Of what lets its weight rise: at 100 % a check has passed.",
+                unit="percentunit",
+                maximum=1,
+            ),
+            Panel(
+                "Bad events by check",
+                {
+                    "{{check}} {{role}}": f'mlserve_rollout_check_events{{{NAMED}, outcome="bad"}} / ignoring(outcome)'
+                    f' (mlserve_rollout_check_events{{{NAMED}, outcome="all"}} > 0)'
+                },
+                "Share of bad events of each arm in the running comparison: errors, slow answers, broken outputs.",
+                unit="percentunit",
+            ),
+        ],
+        [
+            Panel(
+                "Verdict",
+                {"{{verdict}}": f"mlserve_rollout_verdict{{{NAMED}}} == 1"},
+                "Of the newest look: only Successful lets the weight rise.",
+                stacked=True,
+            ),
+            Panel(
+                "Looks",
+                {"looks": f"mlserve_rollout_looks{{{NAMED}}}"},
+                "Looks of the running comparison; while they stand still nothing is measured.",
+            ),
+            Panel(
+                "Promotions of the last week",
+                {"promotions": f"increase(mlserve_promotions_total{{{NAMED}}}[7d])"},
+                "Revisions that took over.",
+                "stat",
             ),
         ],
     ],

@@ -6,14 +6,13 @@ that is both far above what the previous revision had in all its life, and above
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 from mlserve_core.api.v1alpha1 import DriftAction, Reason, RegressionAction
 from mlserve_core.statistics import eprocess
 from mlserve_core.statistics.drift import DriftVerdict
 from mlserve_operator.rollout.analysis import measure
-from mlserve_operator.rollout.evidence import CheckEvidence, CheckReport, Evidence, Verdict
+from mlserve_operator.rollout.evidence import CheckEvidence, CheckReport, Evidence, Verdict, strength
 from mlserve_operator.rollout.judge import Judgement
 
 if TYPE_CHECKING:
@@ -54,10 +53,10 @@ def analyse(state: RolloutState, observation: Observation) -> tuple[Evidence | N
                 "worse": tuple(round(value, 4) for value in wealth.tolist()),
             }
         )
-        log_e = float(eprocess.log_e_value(check.worse, check.looks))
+        worse = strength(float(eprocess.log_e_value(check.worse, check.looks)), level)
         words = f"{check.canary_bad} of {check.canary} bad, limit {100 * limit:.0f} %"
-        verdict = Verdict.FAILED if log_e >= -math.log(level) else Verdict.INCONCLUSIVE
-        reports.append(CheckReport(name=name, verdict=verdict, evidence=f"ln e = {log_e:.1f}", message=words))
+        verdict = Verdict.FAILED if worse.log_e >= worse.threshold else Verdict.INCONCLUSIVE
+        reports.append(CheckReport(name=name, verdict=verdict, evidence=str(worse), message=words, worse=worse))
         checks[name] = check
         if verdict is Verdict.FAILED:
             failed.append(f"{name}: {words}")

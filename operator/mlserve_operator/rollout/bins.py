@@ -9,13 +9,12 @@ Rows of one request are not independent, so with m rows a request the bets are t
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_core.statistics import eprocess
 from mlserve_core.statistics.confidence_sequence import RewardDifference, Rewards
 from mlserve_core.statistics.decision import COLLAPSE
-from mlserve_operator.rollout.evidence import BinsEvidence, CheckReport, Evidence, RewardEvidence, Verdict
+from mlserve_operator.rollout.evidence import BinsEvidence, CheckReport, Evidence, RewardEvidence, Verdict, strength
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,15 +117,17 @@ def _report(name: str, distributions: list[BinsEvidence], alpha: float, floor: f
         [eprocess.mean_of_e_values(eprocess.log_e_value(bins.wealth, bins.looks)) for bins in distributions]
     )
     effect = max(bins.total_variation for bins in distributions)
-    different = log_e >= -math.log(alpha)
+    worse = strength(log_e, alpha)
+    different = worse.log_e >= worse.threshold
     verdict = Verdict.FAILED if different and effect >= floor else Verdict.INCONCLUSIVE
     if (not different and effect < floor) or (different and effect < floor):
         verdict = Verdict.SUCCESSFUL
     return CheckReport(
         name=name,
         verdict=verdict,
-        evidence=f"ln e = {log_e:.1f} of {-math.log(alpha):.1f}",
+        evidence=str(worse),
         message=f"total variation {effect:.2f}, of which {floor:.2f} counts, in {sum(distributions[0].canary)} rows",
+        worse=worse,
     )
 
 

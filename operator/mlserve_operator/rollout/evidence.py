@@ -6,6 +6,7 @@ and nothing can be counted twice.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Final
 
@@ -102,13 +103,35 @@ class RewardEvidence(Remembered):
     scale: float = 0.0
 
 
+class Strength(Remembered):
+    """How far the evidence for one claim has come."""
+
+    log_e: float
+    """Natural logarithm of the e-value."""
+    threshold: float
+    """Where the claim is taken for proved."""
+
+    def __str__(self) -> str:
+        """As status and Events tell it."""
+        return f"ln e = {self.log_e:.1f} of {self.threshold:.1f}"
+
+
+def strength(log_e: float, alpha: float) -> Strength:
+    """Evidence for a claim that may be taken for proved wrongly with the chance `alpha`."""
+    return Strength(log_e=log_e, threshold=-math.log(alpha))
+
+
 class CheckReport(Remembered):
-    """One check, in words for status."""
+    """One check, in words for status and in numbers for metrics."""
 
     name: str
     verdict: Verdict
     evidence: str = ""
     message: str = ""
+    worse: Strength | None = None
+    """For "the canary is worse" (or different), where the check is a bet."""
+    good: Strength | None = None
+    """For "it is good enough for the next weight"."""
 
 
 class Evidence(Remembered):

@@ -17,7 +17,7 @@ from mlserve_core.statistics.decision import COLLAPSE, Action, Findings
 from mlserve_core.statistics.drift import DriftVerdict
 from mlserve_operator.rollout import bins
 from mlserve_operator.rollout.analysis import BINARY
-from mlserve_operator.rollout.evidence import CheckEvidence, CheckReport, Evidence, Verdict
+from mlserve_operator.rollout.evidence import CheckEvidence, CheckReport, Evidence, Verdict, strength
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,24 +227,28 @@ def _report(name: str, check: CheckEvidence, alpha: float, index: int) -> CheckR
     log_e = float(eprocess.log_e_value(check.worse, check.looks))
     words = f"{check.canary_bad} of {check.canary} bad, stable {check.stable_bad} of {check.stable}"
     large = check.canary_bad > FLOOR.get(name, 0.0) * check.canary
-    if large and log_e >= -math.log(alpha):
-        return CheckReport(name=name, verdict=Verdict.FAILED, evidence=_ln(log_e, alpha), message=words)
-    good = float(eprocess.log_e_value([[check.good[index]]], check.looks)[0]) if check.looks else 0.0
-    verdict = Verdict.SUCCESSFUL if good >= -math.log(ALPHA_PROMOTE) else Verdict.INCONCLUSIVE
-    return CheckReport(name=name, verdict=verdict, evidence=_ln(good, ALPHA_PROMOTE), message=words)
+    log_good = float(eprocess.log_e_value([[check.good[index]]], check.looks)[0]) if check.looks else 0.0
+    worse, good = strength(log_e, alpha), strength(log_good, ALPHA_PROMOTE)
+    failed = large and worse.log_e >= worse.threshold
+    passed = good.log_e >= good.threshold
+    verdict = Verdict.FAILED if failed else Verdict.SUCCESSFUL if passed else Verdict.INCONCLUSIVE
+    shown = str(worse if failed else good)
+    return CheckReport(name=name, verdict=verdict, evidence=shown, message=words, worse=worse, good=good)
 
 
 def _share_report(evidence: Evidence, observation: Observation) -> CheckReport:
     """With sticky routing users are not independent, so the share is told of and never fails."""
     share = evidence.share
     log_e = float(eprocess.log_e_value(share.worse, share.looks))
-    wrong = log_e >= -math.log(ALPHA_UNFAIR) and not observation.spec.traffic.sticky_header
+    worse = strength(log_e, ALPHA_UNFAIR)
+    wrong = worse.log_e >= worse.threshold and not observation.spec.traffic.sticky_header
     seen = 100 * share.canary / max(share.canary + share.stable, 1)
     return CheckReport(
         name="share",
         verdict=Verdict.FAILED if wrong else Verdict.SUCCESSFUL,
-        evidence=_ln(log_e, ALPHA_UNFAIR),
+        evidence=str(worse),
         message=f"the canary got {seen:.1f} % of requests",
+        worse=worse,
     )
 
 
@@ -270,7 +274,3 @@ def _query_reports(evidence: Evidence, observation: Observation) -> list[CheckRe
             )
         )
     return reports
-
-
-def _ln(log_e: float, alpha: float) -> str:
-    return f"ln e = {log_e:.1f} of {-math.log(alpha):.1f}"
