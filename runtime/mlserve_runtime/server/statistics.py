@@ -11,6 +11,7 @@ from mlserve_runtime.model import ServedModel
 
 def live_statistics(plane: DataPlane, started: float) -> dict[str, Any]:
     """Counts since the process began; latencies are upper bounds of histogram buckets, in milliseconds."""
+    plane.recorder.flush()
     metrics = plane.recorder.metrics
     answered = sum(count for (_, status), count in metrics.requests.items() if status == 200)
     total = sum(metrics.requests.values())
@@ -52,6 +53,7 @@ def _millis(histogram: Any) -> dict[str, float]:
 
 def triton_statistics(plane: DataPlane, model: ServedModel) -> dict[str, Any]:
     """The shape perf_analyzer and tritonclient read: counts and cumulative nanoseconds."""
+    plane.recorder.flush()
     metrics = plane.recorder.metrics
     answered = sum(count for (_, status), count in metrics.requests.items() if status == 200)
     failed = sum(metrics.requests.values()) - answered

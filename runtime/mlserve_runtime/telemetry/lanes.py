@@ -5,14 +5,17 @@ Live requests are judged; mirrored ones (the router marks its copies with a head
 a request belongs to, only the unit's first request of a rollout is judged: one busy user is one observation, not
 thousands.
 
-Counters are plain integers bumped on the event loop, a fraction of a microsecond each; everything that needs arrays
-happens once per batch.
+Counters are plain integers owned by the event loop. What comes with every request is gathered by the recorder and
+counted as arrays, hundreds at a time.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from mlserve_core.wire import (
     HEADER_MIRROR,
@@ -27,10 +30,13 @@ from mlserve_runtime.calls import Headers, LaneName
 from mlserve_runtime.errors import ServingError
 from mlserve_runtime.telemetry.histogram import Histogram
 
+Floats: TypeAlias = npt.NDArray[np.float64]
+
 _PREVIEW: Final = HEADER_PREVIEW.encode()
 _MIRROR: Final = HEADER_MIRROR.encode()
 _UNIT: Final = HEADER_UNIT.encode()
 _SUFFIX: Final = MIRROR_HOST_SUFFIX.encode()
+_EDGES: Final = np.array(LATENCY_EDGES_MICROS)
 _EDGES_A_DOUBLING: Final = 4
 _MAX_UNITS: Final = 100_000
 
@@ -50,13 +56,13 @@ class Lane:
         self.latency_sum_micros = 0
         self.queue = [0] * (len(LATENCY_EDGES_MICROS) + 1)
 
-    def answered(self, rows: int, latency_micros: float, queue_micros: float) -> None:
-        """A prediction was given."""
-        self.requests += 1
+    def answered(self, rows: int, latency_micros: Floats, queue_micros: Floats) -> None:
+        """Predictions were given: all their rows, and the times of each request."""
+        self.requests += len(latency_micros)
         self.rows += rows
-        self.latency[latency_bucket(latency_micros)] += 1
-        self.latency_sum_micros += int(latency_micros)
-        self.queue[latency_bucket(queue_micros)] += 1
+        self.latency = _counted(self.latency, latency_micros)
+        self.latency_sum_micros += int(latency_micros.astype(np.int64).sum())
+        self.queue = _counted(self.queue, queue_micros)
 
     def failed(self, error: ServingError, latency_micros: float) -> None:
         """A request got no prediction. Draining and cancelled ones are not held against anybody."""
@@ -92,6 +98,12 @@ class Lane:
             latency_sum_micros=self.latency_sum_micros,
             queue=list(self.queue),
         )
+
+
+def _counted(counts: list[int], micros: Floats) -> list[int]:
+    """Counts per latency bucket with those of more requests."""
+    found = np.bincount(np.searchsorted(_EDGES, micros), minlength=len(counts))
+    return [count + more for count, more in zip(counts, found.tolist(), strict=True)]
 
 
 class Units:

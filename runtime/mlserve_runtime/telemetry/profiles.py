@@ -25,8 +25,8 @@ from mlserve_runtime.telemetry.histogram import Histogram
 
 logger = logging.getLogger(__name__)
 
-_GATHERED_ROWS: Final = 128
-_GATHERED_BYTES: Final = 4 * 2**20
+_GATHERED_ROWS: Final = 512
+_GATHERED_BYTES: Final = 256 * 2**10
 
 
 @dataclass(frozen=True, slots=True)

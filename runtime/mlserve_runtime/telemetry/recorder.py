@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
 from mlserve_core.wire import TelemetrySnapshot
 from mlserve_runtime.batching.execution import Outcome
 from mlserve_runtime.batching.queue import Answer, Batch, Tensors
@@ -23,6 +25,9 @@ from mlserve_runtime.telemetry.tracing import Tracer, build_tracer
 
 LANE_NAMES: Final[tuple[LaneName, ...]] = ("live", "mirror")
 PHASES: Final = ("parse", "queue", "forward", "encode")
+_GATHERED_ANSWERS: Final = 256
+_FIGURES: Final = 7
+"""Of an answered request."""
 
 
 @dataclass(slots=True)
@@ -68,6 +73,8 @@ class Recorder:
         self.metrics = ServerMetrics()
         self.signer = Signer(settings.feedback_keys_dir)
         self.ledger = Ledger(self.signer, shared=None if memory is None else SharedSeen(memory, REPORTS))
+        self._answers: dict[tuple[LaneName | None, str], list[float]] = {}
+        """Times of answered requests by lane and route: counting hundreds together costs half of counting each."""
         self._profiles: dict[LaneName, LaneProfiles] = {}
         self._comparison = ComparisonFile(settings.comparison_dir)
         self.tracer: Tracer | None = None
@@ -108,18 +115,26 @@ class Recorder:
         job = call.job
         if job is None:
             return
-        queue = job.started - job.enqueued
-        metrics = self.metrics
-        metrics.answered += 1
-        metrics.requests[call.route.name, 200] += 1
-        seconds = metrics.phase_seconds
-        seconds["parse"] += call.decoded - call.received
-        seconds["queue"] += queue
-        seconds["forward"] += job.finished - job.started
-        seconds["encode"] += now - job.finished
-        self.lanes.of(call.lane).answered(job.rows, (now - call.received) * 1e6, queue * 1e6)
+        key = (call.lane, call.route.name)
+        gathered = self._answers.get(key)
+        if gathered is None:
+            gathered = self._answers[key] = []
+        gathered += (call.received, call.decoded, job.enqueued, job.started, job.finished, now, job.rows)
+        if len(gathered) >= _GATHERED_ANSWERS * _FIGURES:
+            self._count_answers(*key)
         if self.tracer is not None:
             self.tracer.record(call, 200, now)
+
+    def _count_answers(self, lane: LaneName | None, route: str) -> None:
+        table = np.array(self._answers.pop((lane, route))).reshape(-1, _FIGURES).T
+        received, decoded, enqueued, started, finished, sent, rows = table
+        metrics, queue = self.metrics, started - enqueued
+        metrics.answered += len(rows)
+        metrics.requests[route, 200] += len(rows)
+        durations = (decoded - received, queue, finished - started, sent - finished)
+        for phase, seconds in zip(PHASES, durations, strict=True):
+            metrics.phase_seconds[phase] += float(seconds.sum())
+        self.lanes.of(lane).answered(int(rows.sum()), (sent - received) * 1e6, queue * 1e6)
 
     def failed(self, call: Call, error: ServingError, now: float) -> None:
         """A request was answered with an error."""
@@ -160,6 +175,8 @@ class Recorder:
 
     def flush(self) -> None:
         """Count what was gathered, before somebody reads."""
+        for key in tuple(self._answers):
+            self._count_answers(*key)
         for profiles in self._profiles.values():
             profiles.flush()
 
@@ -168,6 +185,7 @@ class Recorder:
     ) -> TelemetrySnapshot:
         """The counters since boot, for `GET /telemetry`."""
         self._sequence += 1
+        self.flush()
         settings = self.settings
         lanes = {}
         for name in LANE_NAMES:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlserve_core.wire import HEADER_MIRROR, HEADER_PREVIEW, HEADER_UNIT, LATENCY_EDGES_MICROS
+from mlserve_core.wire import HEADER_MIRROR, HEADER_PREVIEW, HEADER_UNIT, LATENCY_EDGES_MICROS, latency_bucket
 from mlserve_runtime.errors import (
     BadOutputError,
     CancelledError,
@@ -88,12 +88,17 @@ def test_failures_are_counted_by_whose_fault_they_are(error: ServingError, count
 @given(st.lists(st.integers(1, 10**8), max_size=50))
 def test_the_peoples_histogram_agrees_with_the_wires(latencies: list[int]) -> None:
     lanes = Lanes()
-    for index, micros in enumerate(latencies):
-        lanes.of(("live", "mirror", None)[index % 3]).answered(1, micros, 0)  # type: ignore[arg-type]
+    for index, name in enumerate(("live", "mirror", None)):
+        micros = np.array(latencies[index::3], dtype=np.float64)
+        lanes.of(name).answered(len(micros), micros, np.zeros(len(micros)))  # type: ignore[arg-type]
     people = lanes.latency()
     assert people.count == len(latencies)
     for edge, upto in people.cumulative()[:-1]:
-        assert upto == sum(micros <= float(edge) * 1e6 + 1e-6 for micros in latencies)
+        assert upto == sum(latency <= float(edge) * 1e6 + 1e-6 for latency in latencies)
+    for index, lane in enumerate((lanes.live, lanes.mirror)):
+        mine = latencies[index::3]
+        assert (lane.requests, lane.latency_sum_micros) == (len(mine), sum(mine))
+        assert lane.latency == [sum(latency_bucket(m) == b for m in mine) for b in range(len(lane.latency))]
     assert people.sum == pytest.approx(sum(latencies) / 1e6)
     assert len(lanes.live.counts().latency) == len(LATENCY_EDGES_MICROS) + 1
 

@@ -1,0 +1,134 @@
+"""What do telemetry and drift cost the runtime? The same server with and without them, in turns, on the same requests.
+
+    python benchmarks/telemetry_cost.py --rounds 12 --connections 1 64
+
+Three servers run at once on core 0, and wrk on core 1 asks one of them at a time: with everything, with an artifact
+that has no profile (no drift), and with the recorder taken out (no telemetry at all). The machine's own noise hits
+neighbours alike, so what counts is the median of the ratios within a round, of CPU time per request and of throughput.
+The tabular model of 30 features is the hard case: its whole request takes some 60 microseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+APPS = Path(__file__).resolve().parent / "runtime_peers"
+sys.path.insert(0, str(APPS))
+from catalog import Model, build_models, free_port, json_headers
+from runtime import cpu_seconds, first_answer, write_script, wrk
+
+from mlserve_core.artifact import write_manifest
+
+GOAL = 0.03
+EVERYTHING, NO_PROFILE, NOTHING = "everything", "no drift", "no telemetry"
+
+
+@dataclass
+class Server:
+    """One of the three."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    script: Path
+
+    def ask(self, connections: int, seconds: int) -> tuple[float, float]:
+        """CPU microseconds per request, and requests per second."""
+        before = cpu_seconds(self.process.pid)
+        output = wrk(self.url, self.script, connections, seconds)
+        used = cpu_seconds(self.process.pid) - before
+        total = next(int(line.split()[0]) for line in output.splitlines() if "requests in" in line)
+        if "Non-2xx" in output:
+            raise RuntimeError(f"not every request was answered: {output}")
+        rate = next(float(line.split()[1]) for line in output.splitlines() if line.startswith("Requests/sec"))
+        return used / total * 1e6, rate
+
+
+def start(name: str, model: Model, artifact: Path, scratch: Path) -> Server:
+    """A server of an artifact; recording or not."""
+    port = free_port()
+    program = [str(APPS / "unrecorded.py")] if name == NOTHING else ["-m", "mlserve_runtime.main"]
+    headers = json_headers(model)
+    script = write_script(scratch, model.v2_body(), headers)
+    process = subprocess.Popen(
+        [
+            "taskset", "-c", "0", sys.executable, *program, "serve", "--model-dir", str(artifact), "--threads", "1",
+            "--host", "127.0.0.1", "--http-port", str(port), "--management-port", "0", "--grpc-port", "-1",
+            "--drain-socket", str(scratch / f"{port}.sock"),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(APPS)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}/v2/models/{model.name}/infer"
+    first_answer(process, urllib.request.Request(url, model.v2_body(), headers))
+    return Server(process, url, script)
+
+
+def compare(servers: dict[str, Server], connections: int, rounds: int, seconds: int) -> bool:
+    """Print the table for a number of clients; whether the goal is kept."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
+    names = list(servers)
+    for server in servers.values():
+        server.ask(connections, 1)
+    for index in range(rounds):
+        turn = names[index % len(names) :] + names[: index % len(names)]
+        for name in turn:
+            found[name].append(servers[name].ask(connections, seconds))
+    figures = {name: np.array(values) for name, values in found.items()}
+    base = figures[NOTHING]
+    print(f"\n{connections} clients, {rounds} rounds of {seconds} s: medians, and medians of the ratios in a round")
+    print(
+        "| server | CPU µs per request | more CPU | requests/s | less throughput |\n| --- | ---: | ---: | ---: | ---: |"
+    )
+    for name, values in figures.items():
+        cpu, rate = np.median(values, axis=0)
+        more, less = np.median(values[:, 0] / base[:, 0]) - 1, 1 - np.median(values[:, 1] / base[:, 1])
+        print(f"| {name} | {cpu:.1f} | {100 * more:.1f} % | {rate:,.0f} | {100 * less:.1f} % |")
+    drift = np.median(figures[EVERYTHING][:, 0] / figures[NO_PROFILE][:, 0]) - 1
+    print(f"drift alone: {100 * drift:.1f} % of CPU")
+    return bool(np.median(figures[EVERYTHING][:, 0] / base[:, 0]) - 1 < GOAL)
+
+
+def main() -> int:
+    """Measure, print, and fail where the goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tabular", choices=["tabular", "cnn"])
+    parser.add_argument("--connections", nargs="+", type=int, default=[1, 64])
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seconds", type=int, default=2)
+    options = parser.parse_args()
+    if shutil.which("wrk") is None or shutil.which("taskset") is None:
+        print("wrk and taskset are needed: apt-get install wrk util-linux", file=sys.stderr)
+        return 2
+    servers: dict[str, Server] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        model = build_models(scratch, [options.model])[0]
+        bare = scratch / "bare"
+        shutil.copytree(model.artifact, bare)
+        (bare / "profile.json").unlink()
+        write_manifest(bare)
+        try:
+            for name, artifact in ((EVERYTHING, model.artifact), (NO_PROFILE, bare), (NOTHING, bare)):
+                servers[name] = start(name, model, artifact, scratch)
+            kept = [compare(servers, count, options.rounds, options.seconds) for count in options.connections]
+        finally:
+            for server in servers.values():
+                server.process.send_signal(signal.SIGTERM)
+            for server in servers.values():
+                server.process.wait(20)
+    return 0 if all(kept) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
