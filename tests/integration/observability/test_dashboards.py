@@ -29,7 +29,11 @@ MAY_BE_EMPTY = {
     "Refused requests",
     "Cache hits",
     "Errors",
-    "Canary weight",
+}
+TRIAL = {
+    "steps": [{"weight": 50, "holdSeconds": 60}],
+    "analysis": {"intervalSeconds": 2},
+    "autoPromote": False,
 }
 
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed (apt-get install prometheus)")
@@ -110,6 +114,10 @@ def query(address: str, expression: str) -> list[dict[str, Any]]:
 
 
 def test_every_panel_is_answered(operator_cluster, operator_namespace, model, prometheus):
+    """While a second version is on trial, so that there is evidence to show."""
+    second = yaml.safe_load((ROOT / "models" / "digits" / "modeldeployment-v2.yaml").read_text())
+    second["spec"]["rollout"] = TRIAL
+    operator_cluster.kubectl("apply", "--namespace", operator_namespace, "--filename=-", stdin=yaml.safe_dump(second))
     service = operator_cluster.get("service", "digits", "--namespace", operator_namespace)
     door = service["metadata"]["annotations"]["mlserve.io/local-url"]
 
@@ -118,7 +126,8 @@ def test_every_panel_is_answered(operator_cluster, operator_namespace, model, pr
         assert answer.status_code == 200
         busy = query(prometheus, "sum(rate(mlserve_requests_total[10s])) > 0")
         known = query(prometheus, f'mlserve_modeldeployment_phase{{namespace="{operator_namespace}"}}')
-        return bool(busy and known)
+        judged = query(prometheus, 'mlserve_rollout_check_events{check="errors", role="canary", outcome="all"} > 0')
+        return bool(busy and known and judged)
 
     operator_cluster.wait(served_and_seen, seconds=60, what="samples of runtime and operator")
     answered = {name: [query(prometheus, q) for q in queries] for name, queries in panels(operator_namespace).items()}
