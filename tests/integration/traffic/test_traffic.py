@@ -23,6 +23,8 @@ QUICK = {
     "bakeSeconds": 3,
 }
 DRIFT = {"enabled": False}
+LIGHT = {"image": "model-server:1", "resources": {"requests": {"cpu": "20m", "memory": "16Mi"}}}
+"""A model server that costs next to nothing, where only what lies in front of it matters."""
 
 
 async def ask(url: str, headers: list[dict[str, str]], connections: int = 16) -> list[str]:
@@ -44,10 +46,9 @@ async def ask(url: str, headers: list[dict[str, str]], connections: int = 16) ->
 
 async def test_weights_are_exact_and_users_stay_with_their_version(world: World) -> None:
     names = {"share": {}, "sticky": {"stickyHeader": "x-user"}}
-    runtime = {"image": "model-server:1", "resources": {"requests": {"cpu": "20m", "memory": "16Mi"}}}
 
     def version(name: str, number: int) -> Object:
-        return model(name, version=number, runtime=runtime, rollout=HELD, traffic=names[name], drift=DRIFT)
+        return model(name, version=number, runtime=LIGHT, rollout=HELD, traffic=names[name], drift=DRIFT)
 
     world.apply(*(version(name, 1) for name in names))
     for name in names:
@@ -92,6 +93,7 @@ def test_no_request_is_dropped_whatever_happens(world: World) -> None:
     assert 200 not in stream.of(broken), "it was broken altogether"
     assert {revision for revision, _ in stream.problems} == {broken}, "nobody else failed"
     limit = 2 * INTERVAL_SECONDS + 3
+    print(f"{took:.1f} s from the first bad answer to a confirmed weight of 0")
     assert took <= limit, f"{took:.1f} s from the first bad answer to a confirmed weight of 0; limit {limit} s"
 
 
@@ -154,6 +156,44 @@ def _roll_back(world: World, stream: Stream) -> tuple[float, str]:
         assert time.monotonic() < deadline, "the broken version kept its weight"
         time.sleep(0.02)
     return time.monotonic() - stream.first_problem, broken
+
+
+def test_a_killed_router_is_felt_on_its_own_connections_only(world: World) -> None:
+    """kill -9 of one of two, so nothing is drained: what was open there is lost, and nothing else."""
+    world.apply(model(runtime=LIGHT, drift=DRIFT))
+    world.until("Ready", "True")
+    (port,) = {item["targetPort"] for item in world.get("service", "digits")["spec"]["ports"] if item["name"] == "http"}
+    pods = {pod["metadata"]["name"]: f"http://{pod['status']['podIP']}:{port}" for pod in world.pods(ROUTER_PODS)}
+    assert len(pods) == 2
+    victim, survivor = pods
+    front_door, fresh = world.url(), 0
+    with Stream(pods[victim], rate=100) as doomed, Stream(pods[survivor], rate=100) as spared:
+        doomed.wait_for(200)
+        spared.wait_for(200)
+        assert doomed.problems == spared.problems == []
+        kill_router(victim)
+
+        def recovered() -> bool:
+            nonlocal fresh
+            assert httpx.post(f"{front_door}/predict", content=b"{}", timeout=10).status_code == 200
+            fresh += 1
+            (status,) = world.get("pod", victim)["status"]["containerStatuses"]
+            return status["restartCount"] == 1 and status["ready"]
+
+        world.cluster.wait(recovered, what="the router is back")
+        lost = len(doomed.problems)
+        doomed.wait_for(200)
+        spared.wait_for(200)
+        assert len(doomed.problems) == lost, "once ready it serves again"
+    assert spared.problems == []
+    assert fresh > 1, "new connections find the other router at once"
+    assert lost, "the killed one was in use"
+
+
+def kill_router(pod: str) -> None:
+    """kill -9 of the Envoy of a pod."""
+    (process,) = (found for found in psutil.process_iter(["cmdline"]) if pod in (found.info["cmdline"] or ()))
+    process.kill()
 
 
 def _weight(address: str, revision: str) -> Any:
