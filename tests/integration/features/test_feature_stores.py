@@ -16,30 +16,17 @@ from typing import Any
 
 import pytest
 import redis
-import yaml
 
-from mlserve_core.artifact import parse_model_spec
 from mlserve_core.model_spec import ModelSpec
 from mlserve_runtime.errors import NotFoundError, UnavailableError
 from mlserve_runtime.features import FeatureLookup, build_lookup
 
+from ...unit.runtime.features.conftest import spec  # noqa: TID252 - tests are no installed package
+
+__all__ = ["spec"]  # a fixture: used by its name
+
 REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
 needs_redis = pytest.mark.skipif(REDIS is None, reason="no redis-server on PATH; apt-get install redis-server")
-
-
-@pytest.fixture
-def spec() -> ModelSpec:
-    document = {
-        "name": "m",
-        "format": "onnx",
-        "weights": "m.onnx",
-        "inputs": [
-            {"name": "age", "datatype": "FP32", "shape": [-1]},
-            {"name": "city", "datatype": "BYTES", "shape": [-1]},
-        ],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}],
-    }
-    return parse_model_spec(yaml.safe_dump(document))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,12 +21,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import grpc
 from aiohttp import web
 
 from mlserve_core import wire
 from mlserve_local.network.dns import DnsServer
 from mlserve_local.network.names import UNKNOWN, Answer
-from mlserve_operator.traffic import envoy
+from mlserve_operator.traffic import clusters, envoy
 
 ENVOY = Path(sys.executable).parent / "envoy"
 NAMESPACE, DOMAIN = "team", "cluster.local"
@@ -35,6 +37,9 @@ _addresses = (
 """Loopback addresses that no other process of the test run uses."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+GrpcHandler = Callable[[bytes, Any], Awaitable[bytes]]
+_CLUSTERS = (clusters.http_cluster, clusters.grpc_cluster, clusters.feedback_cluster)
+GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
 async def content(request: web.Request) -> web.StreamResponse:
@@ -47,25 +52,37 @@ async def content(request: web.Request) -> web.StreamResponse:
 
 @dataclass
 class Pod:
-    """A pod of a revision: ready, and answering as `handler` says.
+    """A pod of a revision: ready, and answering as its handlers say.
 
     Attributes:
         revision: whose pod it is.
         handler: answers every request to the HTTP port.
+        calls: answers every ModelInfer at the gRPC port, in bytes; None: nobody listens there.
     """
 
     revision: str
     handler: Handler = content
+    calls: GrpcHandler | None = None
     address: str = field(default_factory=lambda: next(_addresses))
     seen: list[web.Request] = field(default_factory=list)
     _runners: list[web.AppRunner] = field(default_factory=list)
+    _grpc: Any = None
 
     async def start(self) -> Self:
         await self._listen(wire.HTTP_PORT, self._answer)
         await self._listen(wire.MANAGEMENT_PORT, self._ready)
+        if self.calls is not None:
+            self._grpc = grpc.aio.server()
+            method = {"ModelInfer": grpc.unary_unary_rpc_method_handler(self.calls)}
+            handlers = grpc.method_handlers_generic_handler("inference.GRPCInferenceService", method)
+            self._grpc.add_generic_rpc_handlers((handlers,))
+            self._grpc.add_insecure_port(f"{self.address}:{wire.GRPC_PORT}")
+            await self._grpc.start()
         return self
 
     async def stop(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop(None)
         for runner in self._runners:
             await runner.cleanup()
 
@@ -113,11 +130,12 @@ class Router:
             self._start()
         version = envoy.version_of(files)
         known = {revision for entry in entries for revision in entry.route.weights}
-        wanted = {pod.revision: sum(other.revision == pod.revision for other in self.pods) for pod in self.pods}
+        pods = Counter(pod.revision for pod in self.pods if pod.revision in known)
+        wanted = {f"cluster.{name(pod)}": count for pod, count in pods.items() for name in _CLUSTERS}
         async with asyncio.timeout(20):
             while (await self._ask(wire.PATH_CONFIG_HASH)).get("hash") != version:
                 await asyncio.sleep(0.05)
-            while await self._healthy() != {name: count for name, count in wanted.items() if name in known}:
+            while wanted.items() - (await self.counters("membership_healthy")).items():
                 await asyncio.sleep(0.05)
 
     def end(self) -> None:
@@ -156,12 +174,6 @@ class Router:
                 return json.loads(await answer.read())
         except (aiohttp.ClientError, ValueError):
             return {}
-
-    async def _healthy(self) -> dict[str, int]:
-        counters = await self.counters("membership_healthy")
-        healthy = {name.removeprefix("cluster."): value for name, value in counters.items() if value}
-        feedback = {name.partition("|")[0]: value for name, value in healthy.items() if name.endswith("|feedback")}
-        return {name: value for name, value in feedback.items() if healthy.get(name) == value}
 
 
 @asynccontextmanager

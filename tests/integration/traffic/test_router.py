@@ -7,8 +7,10 @@ import gzip
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import grpc
 import pytest
 from aiohttp import web
 
@@ -16,7 +18,7 @@ from mlserve_core import wire
 from mlserve_operator.rollout.state import Route
 from mlserve_operator.traffic import envoy
 
-from .router import NAMESPACE, Handler, Pod, content, router
+from .router import GRPC_METHOD, NAMESPACE, Handler, Pod, router
 
 REVISION = "digits-a"
 ENTRY = envoy.Entry("digits", NAMESPACE, 10_000, Route(weights={REVISION: 100}), timeout_seconds=2)
@@ -88,6 +90,28 @@ async def test_a_draining_pod_sends_its_requests_to_another_and_is_heard_when_th
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
 
+async def test_a_draining_pod_says_so_over_grpc_too(tmp_path: Path) -> None:
+    """In a trailer: with a refusal before the first message that is the only kind of header there is."""
+    refused = 0
+
+    async def refuse(_: bytes, context: Any) -> bytes:
+        nonlocal refused
+        refused += 1
+        drains = ((wire.HEADER_DRAINING, "true"),)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "draining", trailing_metadata=drains)
+        raise AssertionError
+
+    async def answer(request: bytes, _: Any) -> bytes:
+        return request
+
+    async with router(tmp_path, Pod(REVISION, calls=refuse), Pod(REVISION, calls=answer)) as front:
+        await front.run(ENTRY)
+        async with grpc.aio.insecure_channel(front.url(ENTRY).removeprefix("http://")) as channel:
+            infer = channel.unary_unary(GRPC_METHOD)
+            assert [await infer(b"tensor", timeout=5) for _ in range(60)] == [b"tensor"] * 60
+    assert refused, "the test wants both to be asked"
+
+
 async def test_a_pod_that_never_answers_is_given_the_timeout_once(tmp_path: Path) -> None:
     pods = [Pod(REVISION, never) for _ in range(2)]
     async with router(tmp_path, *pods) as front:
@@ -112,13 +136,21 @@ async def test_bodies_pass_untouched(tmp_path: Path) -> None:
     mirror = "digits-b"
     route = Route(weights={REVISION: 100, mirror: 0}, mirror=mirror, mirror_percent=100)
     mirrored = envoy.Entry("digits", NAMESPACE, 10_000, route)
-    pods = [Pod(REVISION, echo), Pod(mirror, content)]
+    copied: asyncio.Queue[int] = asyncio.Queue()
+
+    async def measure(request: web.Request) -> web.StreamResponse:
+        await copied.put(len(await request.read()))
+        return web.Response()
+
+    pods = [Pod(REVISION, echo), Pod(mirror, measure)]
     async with router(tmp_path, *pods) as front:
         await front.run(mirrored)
         url = f"{front.url(mirrored)}/predict"
         async with front.client.post(url, data=chunks()) as answer:
             assert (answer.status, len(await answer.read())) == (200, LARGE)
         assert pods[0].seen[-1].headers["transfer-encoding"] == "chunked"
+        async with asyncio.timeout(10):
+            assert await copied.get() == LARGE
         packed = gzip.compress(b'{"features": [1]}')
         sent = {"content-encoding": "gzip", "content-type": "application/json"}
         async with front.client.post(url, data=packed, headers=sent) as answer:

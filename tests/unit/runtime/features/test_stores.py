@@ -7,29 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from mlserve_core.artifact import parse_model_spec
 from mlserve_core.model_spec import ModelSpec
 from mlserve_runtime.errors import NotFoundError, UnavailableError
 from mlserve_runtime.features import build_lookup
 from mlserve_runtime.features.lookup import StoreError
 from mlserve_runtime.features.stores import ConfigurationError, Selection
-
-
-@pytest.fixture
-def spec() -> ModelSpec:
-    document = {
-        "name": "m",
-        "format": "onnx",
-        "weights": "m.onnx",
-        "inputs": [
-            {"name": "age", "datatype": "FP32", "shape": [-1]},
-            {"name": "city", "datatype": "BYTES", "shape": [-1]},
-        ],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}],
-    }
-    return parse_model_spec(yaml.safe_dump(document))
 
 
 @pytest.mark.parametrize(
