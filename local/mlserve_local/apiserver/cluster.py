@@ -6,10 +6,10 @@ import copy
 from pathlib import Path
 
 from mlserve_local.apiserver import namespaces, rbac, tokens
+from mlserve_local.apiserver.addresses import AddressPool
 from mlserve_local.apiserver.crd import CustomResources
 from mlserve_local.apiserver.errors import Obj
 from mlserve_local.apiserver.registry import Registry, Resource
-from mlserve_local.apiserver.services import AddressPool
 from mlserve_local.apiserver.storage import Store, Stored
 
 
@@ -19,8 +19,8 @@ class Cluster:
     def __init__(self, directory: Path | None = None, service_cidr: str = "10.96.0.0/16") -> None:
         self.store = Store(directory)
         self.registry = Registry(self.store)
-        self.custom = CustomResources(self)
-        self.namespaces = namespaces.Namespaces(self)
+        self.custom = CustomResources(self.store, self.registry)
+        self.namespaces = namespaces.Namespaces(self.registry)
         self.addresses = AddressPool(service_cidr, self.registry)
         self.authorizer = rbac.Authorizer(self.registry)
         self.tokens = tokens.TokenIssuer(self.registry, directory)

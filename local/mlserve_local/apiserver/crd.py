@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mlserve_local.apiserver import decoding, structural, times
 from mlserve_local.apiserver.cel_rules import RuleRunner
 from mlserve_local.apiserver.errors import FieldError, Obj, bad_request, invalid_value
 from mlserve_local.apiserver.kinds import STATUS_VERBS
-from mlserve_local.apiserver.registry import Resource, Subresource
+from mlserve_local.apiserver.registry import Registry, Resource, Subresource
 from mlserve_local.apiserver.schema import OBJECT_META, Schema, compile_structural, definition
-from mlserve_local.apiserver.storage import Stored
-
-if TYPE_CHECKING:
-    from mlserve_local.apiserver.cluster import Cluster
+from mlserve_local.apiserver.storage import Store, Stored
 
 CLEANUP_FINALIZER: Final = "customresourcecleanup.apiextensions.k8s.io"
 # The order in which discovery lists the verbs of custom resources.
@@ -87,20 +84,21 @@ def compile_version(version: Obj) -> CustomVersion:
 class CustomResources:
     """Keeps the registry in step with the stored definitions."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._crds = cluster.registry.builtin("customresourcedefinitions", "apiextensions.k8s.io")
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._store = store
+        self._registry = registry
+        self._crds = registry.builtin("customresourcedefinitions", "apiextensions.k8s.io")
         self._served: dict[str, list[Resource]] = {}
 
     def load(self) -> None:
         """Serve what an earlier run had stored."""
-        for stored in self._cluster.registry.collection(self._crds).list():
+        for stored in self._registry.collection(self._crds).list():
             if _condition(stored.data, "Established") == "True":
                 self._serve(stored.data)
 
     def changed(self, name: str) -> None:
         """A definition was written: accept its names if they are free, and serve it."""
-        collection = self._cluster.registry.collection(self._crds)
+        collection = self._registry.collection(self._crds)
         stored = collection.get("", name)
         if stored is None:
             return
@@ -109,9 +107,9 @@ class CustomResources:
             return
         status = self._new_status(stored.data)
         if status != stored.data.get("status"):
-            updated = self._cluster.edit(self._crds, stored)
+            updated = copy.deepcopy(stored.data)
             updated["status"] = status
-            stored = self._cluster.store.write(collection, updated)
+            stored = self._store.write(collection, updated)
         if _condition(stored.data, "Established") == "True":
             self._serve(stored.data)
 
@@ -144,7 +142,7 @@ class CustomResources:
         wished, mine = crd["spec"]["names"], crd["metadata"]["name"]
         taken_names: set[str] = set()
         taken_kinds: set[str] = set()
-        for other in self._cluster.registry.collection(self._crds).list():
+        for other in self._registry.collection(self._crds).list():
             if other.name == mine or other.data["spec"]["group"] != crd["spec"]["group"]:
                 continue
             names = (other.data.get("status") or {}).get("acceptedNames") or {}
@@ -185,7 +183,7 @@ class CustomResources:
                 served.append(resource)
         self._served[crd["metadata"]["name"]] = served
         for resource in served:
-            self._cluster.registry.add(resource)
+            self._registry.add(resource)
 
     def _resource(self, spec: Obj, names: Obj, version: Obj, key: str) -> Resource:
         custom = compile_version(version)
@@ -220,7 +218,7 @@ class CustomResources:
 
     def _refresh(self, resource: Resource) -> None:
         """Objects stored earlier get the defaults of the present schema when read."""
-        collection = self._cluster.registry.collection(resource)
+        collection = self._registry.collection(resource)
         for stored in collection.list():
             data = copy.deepcopy(stored.data)
             structural.apply_defaults(data, resource.schema)
@@ -230,7 +228,7 @@ class CustomResources:
     def _withdraw(self, name: str) -> list[Resource]:
         served = self._served.pop(name, [])
         for resource in served:
-            self._cluster.registry.remove(resource)
+            self._registry.remove(resource)
         return served
 
     def _delete(self, stored: Stored) -> None:
@@ -238,39 +236,39 @@ class CustomResources:
         name = stored.name
         resources = self._served.get(name, [])
         for resource in resources[:1]:
-            collection = self._cluster.registry.collection(resource)
+            collection = self._registry.collection(resource)
             for item in collection.list():
                 if item.data["metadata"].get("finalizers"):
                     if not item.data["metadata"].get("deletionTimestamp"):
                         self._mark(resource, item)
                     continue
-                self._cluster.store.delete(collection, item)
+                self._store.delete(collection, item)
             if len(collection):
                 return
         for resource in self._withdraw(name):
-            self._cluster.store.drop(resource.key)
-        crds = self._cluster.registry.collection(self._crds)
+            self._store.drop(resource.key)
+        crds = self._registry.collection(self._crds)
         last = copy.deepcopy(stored.data)
         finalizers = [f for f in last["metadata"].get("finalizers", []) if f != CLEANUP_FINALIZER]
         last["metadata"]["finalizers"] = finalizers
         if finalizers:
             if finalizers != stored.data["metadata"].get("finalizers"):
-                self._cluster.store.write(crds, last)
+                self._store.write(crds, last)
             return
         del last["metadata"]["finalizers"]
-        self._cluster.store.delete(crds, stored, last)
+        self._store.delete(crds, stored, last)
         for other in crds.list():  # names that were taken may be free now
             self.changed(other.name)
 
     def _mark(self, resource: Resource, item: Stored) -> None:
-        marked = self._cluster.edit(resource, item)
+        marked = copy.deepcopy(item.data)
         marked["metadata"] |= {"deletionTimestamp": times.now(), "deletionGracePeriodSeconds": 0}
         marked["metadata"]["generation"] = marked["metadata"].get("generation", 0) + 1
-        self._cluster.store.write(self._cluster.registry.collection(resource), marked)
+        self._store.write(self._registry.collection(resource), marked)
 
     def resume_deletions(self) -> None:
         """Called when an object with finalizers is gone: a waiting definition may go on."""
-        for stored in self._cluster.registry.collection(self._crds).list():
+        for stored in self._registry.collection(self._crds).list():
             if stored.data["metadata"].get("deletionTimestamp"):
                 self._delete(stored)
 

@@ -7,14 +7,11 @@ Deleting a namespace only marks it; everything inside is deleted in rounds until
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mlserve_local.apiserver.errors import Obj, StatusError, forbidden, not_found
-from mlserve_local.apiserver.registry import Resource
+from mlserve_local.apiserver.registry import Registry, Resource
 from mlserve_local.apiserver.storage import Stored
-
-if TYPE_CHECKING:
-    from mlserve_local.apiserver.cluster import Cluster
 
 INITIAL: Final = ("default", "kube-node-lease", "kube-public", "kube-system")
 
@@ -54,13 +51,13 @@ def deletion_conditions(left: dict[str, list[Stored]]) -> list[Obj]:
 class Namespaces:
     """The admission side of namespaces."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._resource = cluster.registry.builtin("namespaces")
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._resource = registry.builtin("namespaces")
 
     def check_open(self, resource: Resource, namespace: str, name: str) -> None:
         """Refuse to create in a namespace that is missing (404) or terminating (403)."""
-        stored = self._cluster.registry.collection(self._resource).get("", namespace)
+        stored = self._registry.collection(self._resource).get("", namespace)
         if stored is None:
             raise not_found("namespaces", "", namespace)
         if stored.data["metadata"].get("deletionTimestamp"):

@@ -46,7 +46,7 @@ class Node:
             self._service_objects,
             AddressPool(settings.pod_cidr),
         )
-        self._server = NodeServer(self)
+        self._server = NodeServer(settings, self.workers, self.stats)
 
     async def run(self) -> None:
         """Serve until cancelled; ends every process of every pod before it returns."""
@@ -73,14 +73,6 @@ class Node:
                     clean_up(self.settings.data_dir, {uid_of(pod) for pod in self._pods})
             finally:
                 await self._shut_down()
-
-    def worker_of(self, namespace: str, name: str) -> PodWorker | None:
-        """The worker of a pod by its name."""
-        for worker in self.workers.values():
-            pod = worker.context.pod
-            if name_of(pod) == name and namespace_of(pod) == namespace:
-                return worker
-        return None
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         if new is None:

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from mlserve_local.node.context import PodContext
 from mlserve_local.node.probes import ProbeResult, ProbeState, probe
+from mlserve_local.node.status import ContainerRecord
 from mlserve_local.objects import Obj
+from mlserve_local.processes import Process
 
-if TYPE_CHECKING:
-    from mlserve_local.node.container import Container
+
+class Probed(Protocol):
+    """What a prober asks of a container, and may do to it."""
+
+    context: PodContext
+    spec: Obj
+    record: ContainerRecord
+    process: Process | None
+    stopping: asyncio.Event
+
+    async def execute(self, command: list[str], seconds: float) -> tuple[int, str]:
+        """Run a command in it."""
+
+    async def end_process(self, grace_seconds: float, message: str) -> None:
+        """Restart it."""
+
+    def event(self, kind: str, reason: str, message: str) -> None:
+        """Record an event of it."""
 
 
 class Prober:
     """The three probes of a container, as far as its spec has them."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Probed) -> None:
         self._container = container
 
     async def run(self) -> None:

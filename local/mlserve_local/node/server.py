@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from aiohttp import web
 
@@ -21,17 +21,18 @@ from mlserve_local.node.certificate import self_signed
 from mlserve_local.node.container import Container
 from mlserve_local.node.logs import LogOptions, read
 from mlserve_local.node.pod import PodWorker
-from mlserve_local.objects import moment_of
-
-if TYPE_CHECKING:
-    from mlserve_local.node.agent import Node
+from mlserve_local.node.settings import NodeSettings
+from mlserve_local.node.stats import Stats
+from mlserve_local.objects import moment_of, name_of, namespace_of
 
 
 class NodeServer:
     """Serves one node; an async context manager. `port` is known once it is entered."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, settings: NodeSettings, workers: Mapping[str, PodWorker], stats: Stats) -> None:
+        self._settings = settings
+        self._workers = workers
+        self._stats = stats
         self.port = 0
         self._runner: web.AppRunner | None = None
 
@@ -52,7 +53,7 @@ class NodeServer:
         )
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await self._runner.setup()
-        settings = self._node.settings
+        settings = self._settings
         site = web.TCPSite(self._runner, settings.host_ip, settings.port, ssl_context=self._tls(), shutdown_timeout=1)
         await site.start()
         self.port = self._runner.addresses[0][1]
@@ -64,8 +65,15 @@ class NodeServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    def _worker_of(self, namespace: str, name: str) -> PodWorker | None:
+        for worker in self._workers.values():
+            pod = worker.context.pod
+            if name_of(pod) == name and namespace_of(pod) == namespace:
+                return worker
+        return None
+
     def _tls(self) -> ssl.SSLContext | None:
-        settings = self._node.settings
+        settings = self._settings
         if not settings.api_server.startswith("https"):
             return None
         return self_signed(settings.name, settings.host_ip, Path(settings.data_dir) / "pki")
@@ -78,17 +86,17 @@ class NodeServer:
 
     async def _pods(self, request: web.Request) -> web.Response:
         del request
-        return web.json_response({"kind": "PodList", "items": [w.context.pod for w in self._node.workers.values()]})
+        return web.json_response({"kind": "PodList", "items": [w.context.pod for w in self._workers.values()]})
 
     async def _summary(self, request: web.Request) -> web.Response:
         del request
-        return web.json_response(self._node.stats.summary(self._node.settings.name, self._node.workers))
+        return web.json_response(self._stats.summary(self._settings.name, self._workers))
 
     # --- containers -------------------------------------------------------------------------------------------------
 
     def _find(self, request: web.Request) -> tuple[PodWorker, Container]:
         namespace, name = request.match_info["namespace"], request.match_info["pod"]
-        worker = self._node.worker_of(namespace, name)
+        worker = self._worker_of(namespace, name)
         if worker is None:
             raise web.HTTPNotFound(text=f"pod {namespace}/{name} is not on this node")
         wanted = request.match_info["container"]
@@ -131,7 +139,7 @@ class NodeServer:
         raise web.HTTPNotImplemented(text="attach: this node does not connect terminals to running processes; use exec")
 
     async def _port_forward(self, request: web.Request) -> web.StreamResponse:
-        worker = self._node.worker_of(request.match_info["namespace"], request.match_info["pod"])
+        worker = self._worker_of(request.match_info["namespace"], request.match_info["pod"])
         if worker is None:
             raise web.HTTPNotFound(text=f"pod {request.match_info['pod']} is not on this node")
         return await port_forward.serve(request, worker.context.pod_ip)
