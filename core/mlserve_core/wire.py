@@ -50,7 +50,8 @@ HEADER_DRAINING: Final = "x-mlserve-draining"
 """`true` on the 503 of a pod that is draining, or still loading after a crash: nothing was carried out, so the router
 may ask another host. (Its health check needs a moment to see that a container was restarted.)"""
 HEADER_MIRROR: Final = "x-mlserve-mirror"
-"""`true`: the router's copy of a request whose answer nobody gets; counted in a lane of its own."""
+"""`true`: the router's copy of a request whose answer nobody gets; counted in a lane of its own. `false`: the router
+says that it is the original, whatever its host is called."""
 MIRROR_HOST_SUFFIX: Final = "-shadow"
 """Gateways built on Envoy append this to the Host of a copy, and say it in no other way. (gRPC servers in Python are
 not told the authority, so the router's own copies have the header above.)"""

@@ -50,6 +50,12 @@ _ROUTER_FILTER: Final = {
     "name": "envoy.filters.http.router",
     "typed_config": {"@type": _TYPE + "extensions.filters.http.router.v3.Router"},
 }
+_REQUEST_ID: Final[Object] = {
+    "typed_config": {
+        "@type": _TYPE + "extensions.request_id.uuid.v3.UuidRequestIdConfig",
+        "pack_trace_reason": False,
+    }
+}
 _FEEDBACK_FILTER: Final[Object] = {
     # Reads the prediction's id from the body, for the routes that ask for it; bodies of all others are not touched.
     "name": routes.FEEDBACK_FILTER,
@@ -83,6 +89,7 @@ _COMMON: Final[Object] = {
     # An image of the user's own may speak it; a connection ends with its pod, not with a new weight.
     "upgrades": [{"upgrade_type": "websocket"}],
     # Answers of the router itself look like those of the runtime.
+    "request_id": _REQUEST_ID,
     "errors": {"body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}},
 }
 """What the listeners refer to by name; see compact.py."""
@@ -243,6 +250,10 @@ def _connections(name: str) -> Object:
         ],
         "http_filters": [_ROUTER_FILTER],
         "use_remote_address": True,
+        # A client finds its request in the logs of the pod by the id it chose, or by the one it is told.
+        "preserve_external_request_id": True,
+        "always_set_request_id_in_response": True,
+        "request_id_extension": _REQUEST_ID,
         "stream_idle_timeout": "3600s",  # bounded by the timeout of the route
         "request_headers_timeout": "30s",
         "common_http_protocol_options": {"idle_timeout": "3600s"},

@@ -49,10 +49,16 @@ _ID_OF_BODY: Final = {
     "key": wire.HEADER_PREDICTION_ID,
     "value": f"%DYNAMIC_METADATA({FEEDBACK_METADATA}:id)%",
 }
-_IS_COPY: Final = {"key": wire.HEADER_MIRROR, "value": "true"}
+
+
+def _is_copy(answer: str) -> Object:
+    header = {"key": wire.HEADER_MIRROR, "value": answer}
+    return {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
 COMMON: Final[Object] = {
     "retries": _RETRIES,
-    "mark_copy": [{"append": {"header": _IS_COPY, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}],
+    "mark_copy": [{"append": _is_copy("true")}],
     "by_id": [{"header": {"header_name": wire.HEADER_PREDICTION_ID}}],
     "read_id": {FEEDBACK_FILTER: {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}},
     "add_id": [{"header": _ID_OF_BODY, "append_action": "ADD_IF_ABSENT"}],
@@ -67,8 +73,9 @@ def table(hosts: Sequence[Object]) -> Object:
         "name": TABLE,
         "vhost_header": LISTENER_HEADER,
         "max_direct_response_body_size_bytes": max(answer, 4096),
-        # Neither is for clients to say.
-        "request_headers_to_remove": [LISTENER_HEADER, wire.HEADER_MIRROR],
+        # Neither is for clients to say. What is no copy is called so, or the pod would go by the name it is called.
+        "request_headers_to_remove": [LISTENER_HEADER],
+        "request_headers_to_add": [_is_copy("false")],
         "validate_clusters": False,
         "virtual_hosts": list(hosts),
     }

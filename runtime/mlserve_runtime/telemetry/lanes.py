@@ -147,7 +147,8 @@ class Lanes:
         """The lane that judges a request; None for previews and for units that were judged before."""
         if _PREVIEW in headers:
             return None
-        if _MIRROR in headers or is_mirrored(headers.get(b"host", b"")):
+        told = headers.get(_MIRROR)
+        if told == b"true" or (told is None and is_mirrored(headers.get(b"host", b""))):
             return "mirror"
         unit = headers.get(_UNIT)
         if unit is not None and not self.units.first(unit[:256]):

@@ -137,7 +137,7 @@ def test_the_table_is_found_by_listener_whatever_the_host_header() -> None:
     files = render(ENTRIES["canary"], ENTRIES["nothing-serves"])
     (table,) = files[envoy.ROUTES_FILE]["resources"]
     assert table["vhost_header"] == routes.LISTENER_HEADER
-    assert table["request_headers_to_remove"] == [routes.LISTENER_HEADER, wire.HEADER_MIRROR]
+    assert table["request_headers_to_remove"] == [routes.LISTENER_HEADER]
     for listener in files[envoy.LISTENERS_FILE]["resources"]:
         connections = listener["filter_chains"][0]["filters"][0]["typed_config"]
         (mutation,) = connections["early_header_mutation_extensions"][0]["typed_config"]["mutations"]

@@ -42,12 +42,13 @@ def test_mirrored_hosts(host: bytes, mirrored: bool) -> None:
         ({}, "live"),
         ({b"host": b"m-shadow"}, "mirror"),
         ({HEADER_MIRROR.encode(): b"true"}, "mirror"),
+        ({HEADER_MIRROR.encode(): b"false", b"host": b"a-model-that-is-called-shadow"}, "live"),
         ({HEADER_MIRROR.encode(): b"true", HEADER_UNIT.encode(): b"u1"}, "mirror"),
         ({HEADER_PREVIEW.encode(): b"canary"}, None),
         ({HEADER_PREVIEW.encode(): b"canary", b"host": b"m-shadow"}, None),
         ({HEADER_UNIT.encode(): b"u1"}, "live"),
     ],
-    ids=["plain", "mirrored-by-gateway", "mirrored", "mirrored-unit", "preview", "mirrored-preview", "first-of-unit"],
+    ids=["plain", "mirrored-by-gateway", "mirrored", "called-so", "mirrored-unit", "preview", "mirrored-preview", "first-of-unit"],
 )
 def test_assignment(headers: dict[bytes, bytes], lane: str | None) -> None:
     assert Lanes().assign(headers) == lane
