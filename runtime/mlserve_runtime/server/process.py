@@ -30,6 +30,7 @@ from mlserve_runtime.dataplane import DataPlane, Phase
 from mlserve_runtime.features import ConfigurationError, build_lookup
 from mlserve_runtime.model import ServedModel, load_model
 from mlserve_runtime.server.asgi import Application, Front
+from mlserve_runtime.server.deferred import DeferredApplication
 from mlserve_runtime.server.drain import Drainer, serve_drain_socket
 from mlserve_runtime.server.fastpath import protocol_for
 from mlserve_runtime.server.listeners import EmbeddedServer, bind, embed
@@ -56,7 +57,8 @@ class Process:
         self.plane = DataPlane(settings, self.recorder)
         self.drainer = Drainer(self.plane)
         self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-        self.front = Front(self.plane, build_routes(settings, self.decoders), self._application)
+        pages = DeferredApplication(self._build_pages, self.decoders)
+        self.front = Front(self.plane, build_routes(settings, self.decoders), lambda: pages)
         self._stop = asyncio.Event()
         self._failure = ""
         self._grpc: Any = None
@@ -113,7 +115,6 @@ class Process:
         loop = asyncio.get_running_loop()
         try:
             model = await loop.run_in_executor(self.decoders, load_model, self.settings)
-            await loop.run_in_executor(self.decoders, self._application)
             self.plane.lookup = build_lookup(model.artifact.spec)
         except (LoadError, ArtifactError, ConfigurationError) as error:
             reason = getattr(error, "reason", "ModelLoadFailed")
@@ -127,6 +128,11 @@ class Process:
         self._open(model)
         if self._public is None:
             self._listen_public()
+
+    def _build_pages(self) -> Application:
+        from mlserve_runtime.server.app import build_app
+
+        return build_app(self.plane, self.started)
 
     async def _serve_grpc(self) -> None:
         if self.settings.grpc_port < 0:
@@ -234,17 +240,6 @@ class Process:
                 if identity != seen:
                     seen = identity
                     await self._reload()
-
-    def _application(self) -> Application:
-        return _build_app(self.plane, self.started)
-
-
-@functools.cache
-def _build_app(plane: DataPlane, started: float) -> Application:
-    """FastAPI takes a third of a second to import: not before it is asked for, or the model is loaded."""
-    from mlserve_runtime.server.app import build_app
-
-    return build_app(plane, started)
 
 
 def return_free_memory() -> None:
