@@ -7,7 +7,7 @@ an edit. A weight counts as set only when every parent says that it accepted thi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_core import wire
 from mlserve_operator.resources.metadata import child, model_labels
@@ -21,30 +21,42 @@ Object = dict[str, Any]
 API_VERSION = "gateway.networking.k8s.io/v1"
 
 
+_NOT_FOR_CLIENTS: Final[Object] = {
+    "type": "RequestHeaderModifier",
+    "requestHeaderModifier": {"remove": [wire.HEADER_MIRROR, wire.HEADER_UNIT]},
+}
+"""What only a router may say of a request."""
+_IS_PREVIEW: Final[Object] = {"type": "Exact", "name": wire.HEADER_PREVIEW, "value": "canary"}
+
+
 def build_http_route(owner: Object, gateway: Gateway, route: Route, *, timeout_seconds: int) -> Object:
     """The HTTPRoute of a ModelDeployment."""
+    path = {"path": {"type": "PathPrefix", "value": "/"}}
+    common: Object = {"filters": [_NOT_FOR_CLIENTS], "timeouts": {"request": f"{timeout_seconds}s"}}
     rules: list[Object] = []
-    timeouts = {"request": f"{timeout_seconds}s"}
     if route.preview:
-        header = {"type": "Exact", "name": wire.HEADER_PREVIEW, "value": "canary"}
-        match = {"path": {"type": "PathPrefix", "value": "/"}, "headers": [header]}
-        backends = [_backend(route.preview, wire.HTTP_PORT, 1)]
-        rules.append({"matches": [match], "backendRefs": backends, "timeouts": timeouts})
-    rule: Object = {
-        "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-        "backendRefs": _split(route, wire.HTTP_PORT),
-        "timeouts": timeouts,
-    }
+        match = {**path, "headers": [_IS_PREVIEW]}
+        rules.append({"matches": [match], "backendRefs": [_backend(route.preview, wire.HTTP_PORT, 1)], **common})
+    rule: Object = {"matches": [path], "backendRefs": _split(route, wire.HTTP_PORT), **common}
     if route.mirror:
         mirror = {"backendRef": _reference(route.mirror, wire.HTTP_PORT), "percent": route.mirror_percent}
-        rule["filters"] = [{"type": "RequestMirror", "requestMirror": mirror}]
-    rules.append(rule)
-    return _route(owner, "HTTPRoute", gateway, rules)
+        rule["filters"] = [_NOT_FOR_CLIENTS, {"type": "RequestMirror", "requestMirror": mirror}]
+    return _route(owner, "HTTPRoute", gateway, [*rules, rule])
 
 
 def build_grpc_route(owner: Object, gateway: Gateway, route: Route) -> Object:
-    """The GRPCRoute of a ModelDeployment: every method, the same split."""
-    return _route(owner, "GRPCRoute", gateway, [{"backendRefs": _split(route, wire.GRPC_PORT)}])
+    """The GRPCRoute of a ModelDeployment: every method, the same split.
+
+    Calls are not mirrored: a gateway marks its copies in the authority only, which gRPC servers in Python are not
+    told, and a copy that is taken for an original would be evidence.
+    """
+    rules: list[Object] = []
+    if route.preview:
+        backends = [_backend(route.preview, wire.GRPC_PORT, 1)]
+        match = {"headers": [_IS_PREVIEW]}
+        rules.append({"matches": [match], "backendRefs": backends, "filters": [_NOT_FOR_CLIENTS]})
+    rules.append({"backendRefs": _split(route, wire.GRPC_PORT), "filters": [_NOT_FOR_CLIENTS]})
+    return _route(owner, "GRPCRoute", gateway, rules)
 
 
 def is_confirmed(body: Object, route: Route) -> bool:

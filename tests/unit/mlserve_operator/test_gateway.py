@@ -25,7 +25,7 @@ def test_every_backend_says_group_kind_port_and_weight(owner: Object, route: Obj
         {"group": "", "kind": "Service", "name": "digits-a", "port": 8080, "weight": 95},
         {"group": "", "kind": "Service", "name": "digits-b", "port": 8080, "weight": 5},
     ]
-    grpc = build_grpc_route(owner, GATEWAY, CANARY)["spec"]["rules"][0]["backendRefs"]
+    grpc = build_grpc_route(owner, GATEWAY, CANARY)["spec"]["rules"][-1]["backendRefs"]
     assert [(item["port"], item["weight"]) for item in grpc] == [(8081, 95), (8081, 5)]
 
 
@@ -35,11 +35,16 @@ def test_the_route_is_the_operators_own(route: Object) -> None:
     assert route["spec"]["parentRefs"] == [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}]
 
 
-def test_preview_and_mirror(route: Object) -> None:
-    preview, rule = route["spec"]["rules"]
-    assert preview["matches"][0]["headers"] == [{"type": "Exact", "name": "x-mlserve-preview", "value": "canary"}]
-    assert preview["backendRefs"][0]["name"] == "digits-b"
-    (mirror,) = rule["filters"]
+def test_preview_and_mirror(owner: Object, route: Object) -> None:
+    grpc_rules = build_grpc_route(owner, GATEWAY, CANARY)["spec"]["rules"]
+    for preview, split in (route["spec"]["rules"], grpc_rules):
+        assert preview["matches"][0]["headers"] == [{"type": "Exact", "name": "x-mlserve-preview", "value": "canary"}]
+        assert [item["name"] for item in preview["backendRefs"]] == ["digits-b"]
+        for rule in (preview, split):
+            removed = rule["filters"][0]["requestHeaderModifier"]["remove"]
+            assert removed == ["x-mlserve-mirror", "x-mlserve-unit"], "not for clients to say"
+    assert "RequestMirror" not in str(grpc_rules), "a copy could not be told from an original"
+    _, mirror = route["spec"]["rules"][-1]["filters"]
     assert mirror["requestMirror"]["backendRef"]["name"] == "digits-b"
     assert mirror["requestMirror"]["percent"] == 10
 
