@@ -115,7 +115,12 @@ def load_model(settings: Settings) -> ServedModel:
         pipeline = build_pipeline(artifact.spec)
     except PipelineError as error:
         raise ArtifactError(f"model.yaml: {error}") from error
-    options = DeviceOptions(settings.device, settings.threads or available_cpus(), settings.half_precision)
+    options = DeviceOptions(
+        device=settings.device,
+        threads=settings.threads or available_cpus(),
+        half_precision=settings.half_precision,
+        cuda_graphs=settings.cuda_graphs,
+    )
     pinned = bool(settings.model_digest)
     backend = load_backend(artifact, options, allow_code=settings.allow_code, pinned=pinned)
     model = ServedModel(

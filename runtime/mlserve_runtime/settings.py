@@ -41,6 +41,8 @@ class Settings:
     device: str = "cpu"
     half_precision: bool = False
     """CUDA only: compute in float16."""
+    cuda_graphs: bool = False
+    """CUDA only: record the pass of every warm-up size and replay it; batches are padded to the next size."""
     processes: int = 1
     """Serving processes behind the same ports; at most one a CPU, each with a copy of the model."""
     threads: int = 0

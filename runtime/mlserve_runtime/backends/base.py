@@ -42,6 +42,7 @@ class DeviceOptions:
     device: str = "cpu"
     threads: int = 1
     half_precision: bool = False
+    cuda_graphs: bool = False
 
 
 def named_outputs(values: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class TorchBackend:
         *,
         form: str,
         half: bool = False,
+        graphs: bool = False,
         traceable: bool = False,
     ) -> None:
         if form != "pt2":  # an exported program was exported in the mode it runs in
@@ -60,17 +61,17 @@ class TorchBackend:
         self._form = form
         self._outputs = outputs
         self._device = device
-        self._half = half and device.type == "cuda"
         self._traceable = traceable
         self._module = module
         self._executables = [_Executable("eager" if form != "torchscript" else "script", module)]
         self._fastest: list[_Executable] = []
         self._measured: dict[str, dict[int, float]] = {}
-        self._staging: Any = None
+        self._accelerator: Any = None
         if device.type == "cuda":
-            from mlserve_runtime.backends.cuda import Staging
+            from mlserve_runtime.backends.cuda import Executor, cuda_capture
 
-            self._staging = Staging(device, half=self._half)
+            capture = cuda_capture(device) if graphs else None
+            self._accelerator = Executor(device, outputs, half=half, capture=capture)
 
     def __call__(self, inputs: Tensors) -> dict[str, Any]:
         """Run on the worker thread; arrays are shared with torch without a copy where they are on the CPU."""
@@ -79,10 +80,10 @@ class TorchBackend:
         if not torch.is_inference_mode_enabled():
             # For good: nothing on a thread that runs a model needs gradients, and entering costs as much as a layer.
             torch.inference_mode().__enter__()
-        if self._staging is not None:
-            results = self._staging.run(call, inputs)
-        else:
-            results = call(*[torch.from_numpy(array) for array in inputs.values()])
+        if self._accelerator is not None:
+            outputs: dict[str, Any] = self._accelerator.run(call, inputs)
+            return outputs
+        results = call(*[torch.from_numpy(array) for array in inputs.values()])
         if type(results) is torch.Tensor and len(self._outputs) == 1:
             return {self._outputs[0]: _to_numpy(results)}
         return {name: _to_numpy(value) for name, value in named_outputs(results, self._outputs).items()}
@@ -95,6 +96,8 @@ class TorchBackend:
             self(inputs)
             arguments[rows] = [torch.from_numpy(array) for array in inputs.values()]
         spent = time.perf_counter() - began
+        if self._accelerator is not None:
+            self._accelerator.record(self._module, samples)
         if self._device.type != "cpu" or self._form == "pt2":
             return
         if spent > _PATIENCE_SECONDS:
@@ -120,6 +123,7 @@ class TorchBackend:
             "format": self._form,
             "device": str(self._device),
             "threads": torch.get_num_threads(),
+            **({"cudaGraphs": self._accelerator.captured_sizes} if self._accelerator is not None else {}),
             "executables": {
                 name: {str(rows): round(value, 1) for rows, value in micros.items()}
                 for name, micros in (self._measured or {self._executables[0].name: {}}).items()

@@ -39,7 +39,15 @@ def load_torch(artifact: Artifact, options: DeviceOptions) -> TorchBackend:
         state = _read_safetensors(path) if spec.format == "safetensors" else _read_state_dict(path)
         _fill(module, state)
     outputs = tuple(tensor.name for tensor in spec.outputs)
-    return TorchBackend(module, outputs, device, form=spec.format, half=options.half_precision, traceable=traceable)
+    return TorchBackend(
+        module,
+        outputs,
+        device,
+        form=spec.format,
+        half=options.half_precision,
+        graphs=options.cuda_graphs,
+        traceable=traceable,
+    )
 
 
 def _device(name: str) -> torch.device:
