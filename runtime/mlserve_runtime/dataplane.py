@@ -58,7 +58,9 @@ class DataPlane:
         self.idle = asyncio.Event()
         """Set while nothing is in flight."""
         self.idle.set()
-        self.cache = ResponseCache(settings.response_cache_entries) if settings.response_cache_entries else None
+        self.cache: ResponseCache | None = None
+        if settings.response_cache_bytes:
+            self.cache = ResponseCache(settings.response_cache_bytes, settings.response_cache_seconds)
         self.lookup: FeatureLookup | None = None
         """Features by entity, where a store is configured."""
         self.payloads = open_payload_log(settings)
@@ -143,7 +145,7 @@ class DataPlane:
         inputs = prepared.inputs
         timeout = self.settings.timeout if prepared.timeout is None else min(prepared.timeout, self.settings.timeout)
 
-        key = content_key(inputs) if self.cache is not None else b""
+        key = content_key(model.artifact.digest, inputs) if self.cache is not None else b""
 
         def done(job: Job) -> None:
             self._done(call, prepared, job, model, key)

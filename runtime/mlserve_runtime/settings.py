@@ -59,8 +59,10 @@ class Settings:
     max_simple_batch: int = 32
     """Rows of one /predict/batch."""
     decode_threads: int = 2
-    response_cache_entries: int = 0
-    """Answers remembered by content; 0 remembers none."""
+    response_cache_bytes: int = 0
+    """Memory for answers to inputs that were seen before; 0 remembers none."""
+    response_cache_seconds: float = 300.0
+    """Age at which a remembered answer is computed anew."""
     payload_log: str = ""
     """Where sampled payloads go: a file for json, a directory for parquet; empty logs none."""
     payload_format: str = "json"

@@ -226,8 +226,11 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Memory",
-                {"{{pod}}": f"process_resident_memory_bytes{{{MODEL}}}"},
-                "Resident memory of each pod's process.",
+                {
+                    "{{pod}}": f"process_resident_memory_bytes{{{MODEL}}}",
+                    "{{pod}} answers": f"mlserve_response_cache_bytes{{{MODEL}}}",
+                },
+                "Resident memory of each pod, and what of it are remembered answers.",
                 unit="bytes",
             ),
             Panel(

@@ -40,6 +40,7 @@ METRICS: Final[dict[str, str]] = {
     "mlserve_process_restarts": "Serving processes that ended and were replaced",
     "mlserve_event_loop_lag_seconds": "How late the event loop woke up last",
     "mlserve_response_cache_requests": "Lookups in the response cache by result",
+    "mlserve_response_cache_bytes": "Memory that remembered answers take",
     "mlserve_ready": "1 while the process wants requests",
     "mlserve_model_load_seconds": "From reading the artifact to the end of the warm-up",
     "mlserve_model_info": "The served model; always 1",
@@ -110,6 +111,7 @@ class RuntimeCollector(Collector):
         yield _gauge("mlserve_max_batch_rows", queue.max_rows if queue else plane.settings.max_rows)
         yield _gauge("mlserve_in_flight_requests", plane.in_flight)
         yield _gauge("mlserve_event_loop_lag_seconds", plane.recorder.metrics.loop_lag)
+        yield _gauge("mlserve_response_cache_bytes", plane.cache.size if plane.cache else 0)
         yield _gauge("mlserve_ready", int(plane.ready))
         yield _gauge("mlserve_processes", int(plane.ready))
         model = plane.model

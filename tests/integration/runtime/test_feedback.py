@@ -98,7 +98,7 @@ def test_response_cache_and_payload_log(start: Callable[..., RuntimeServer], tab
     log = tmp_path / "payloads.jsonl"
     server = start(
         tabular,
-        "--response-cache-entries=2",
+        "--response-cache-bytes=100000",
         "--payload-log",
         str(log),
         "--payload-sample-per-mille=1000",
