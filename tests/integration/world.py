@@ -124,8 +124,8 @@ class World:
     def url(self, name: str = "digits") -> str:
         """Address of a front door for this machine."""
 
-        def probe() -> str | None:
-            return self.get("service", name)["metadata"].get("annotations", {}).get("mlserve.io/local-url")
+        def probe() -> str:
+            return str(self.get("service", name)["metadata"].get("annotations", {}).get("mlserve.io/local-url", ""))
 
         return str(self.cluster.wait(probe, what="front door on this machine"))
 
