@@ -118,7 +118,7 @@ class Reconciler:
             raise
         except ApiError as error:
             if error.is_final:
-                self._obstacles[key] = (_refusal(error), f"router {key.name}: {_explain(error)}")
+                self._obstacles[key] = report.refusal({"kind": key.kind, "metadata": {"name": key.name}}, error)
             raise
         finally:
             if before != self._obstacles.get(key):
@@ -251,7 +251,7 @@ class Reconciler:
             except ApiError as error:
                 if not error.is_final:
                     raise
-                obstacle = (_refusal(error), f"{body['kind']} {body['metadata']['name']}: {_explain(error)}")
+                obstacle = report.refusal(body, error)
         await self._scale(observed, decision)
         secret = build_feedback_keys(observed.owner, secrets.token_bytes(FEEDBACK_KEY_BYTES))
         await self.executor.ensure_secret(secret)
@@ -383,12 +383,3 @@ class Reconciler:
 
 class ObstacleError(Exception):
     """Something that the user or an administrator has to move is in the way; tried again with back-off."""
-
-
-def _refusal(error: ApiError) -> str:
-    return Reason.INSUFFICIENT_RESOURCES if "exceeded quota" in str(error) else Reason.OBJECT_REFUSED
-
-
-def _explain(error: ApiError) -> str:
-    hint = " (is the CustomResourceDefinition of this kind installed?)" if error.not_found else ""
-    return f"{error}{hint}"

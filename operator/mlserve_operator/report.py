@@ -14,6 +14,7 @@ from mlserve_operator.status import claims, timestamp
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+    from mlserve_operator.kube import ApiError
     from mlserve_operator.observe import Observed
     from mlserve_operator.rollout.state import Decision
     from mlserve_operator.status import Situation
@@ -37,6 +38,13 @@ def unknown_command(text: str) -> Event:
     """Tell of a command annotation that cannot be read."""
     message = f"{text!r} is no command: write promote, abort, retry, pause, resume or undo[=revision], then :nonce"
     return Event(type="Warning", reason="UnknownCommand", message=message)
+
+
+def refusal(body: Object, error: ApiError) -> tuple[str, str]:
+    """Reason and message for an object that the API server does not take."""
+    reason = Reason.INSUFFICIENT_RESOURCES if "exceeded quota" in str(error) else Reason.OBJECT_REFUSED
+    hint = " (is the CustomResourceDefinition of this kind installed?)" if error.not_found else ""
+    return reason, f"{body['kind']} {body['metadata']['name']}: {error}{hint}"
 
 
 def decision_record(observed: Observed, decision: Decision, event: Event) -> DecisionRecord:

@@ -3,7 +3,8 @@
 What is under test is the operator; hundreds of rollouts with real models would only measure torch. The counts follow
 `<scripts>/<namespace>.<model>.json` (`{"started": seconds, "rate": per second, "total": requests}`), the same for
 every pod of a model, so that all arms see the same requests at the same time. A version whose name begins with `bad`
-says that it failed every second request. Standard library only: it starts in a few hundredths of a second.
+says that it failed every second request; a `liar` speaks for another revision, and a `slow` one takes ten seconds to
+say anything. Standard library only: it starts in a few hundredths of a second.
 
     model_server.py SCRIPTS serve
 """
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 HTTP_PORT, MANAGEMENT_PORT = 8080, 9090
+SLOW_SECONDS = 10.0
 
 
 def snapshot(scripts: Path) -> dict[str, object]:
@@ -32,7 +34,7 @@ def snapshot(scripts: Path) -> dict[str, object]:
     bad = count // 2 if version.startswith("bad") else 0
     return {
         "name": name,
-        "revision": environment["MLSERVE_REVISION"],
+        "revision": "somebody-else" if version.startswith("liar") else environment["MLSERVE_REVISION"],
         "version": version,
         "podUid": environment["MLSERVE_POD_UID"],
         "bootId": str(os.getpid()),
@@ -53,6 +55,9 @@ async def answer(scripts: Path, reader: asyncio.StreamReader, writer: asyncio.St
             await reader.readexactly(length)
             status, body = "200 OK", b"{}"
             if path == "/telemetry":
+                await asyncio.sleep(
+                    SLOW_SECONDS if os.environ.get("MLSERVE_MODEL_VERSION", "").startswith("slow") else 0
+                )
                 body = json.dumps(snapshot(scripts)).encode()
             elif path == "/profile":
                 status = "404 Not Found"

@@ -16,6 +16,7 @@ from .conftest import Operators
 from .rollouts import TOTAL, Batch, Rollout, Stage
 
 PATIENCE_SECONDS = 60.0
+ENDLESS = 10**9
 MERGE = {"content-type": "application/merge-patch+json"}
 
 
@@ -74,3 +75,25 @@ def test_an_unreadable_checkpoint_is_said_and_nothing_is_touched(rollout: Rollou
     }
     write(good)
     wait(rollout.advance, "promoted once it can be read again")
+
+
+def test_deleted_deployments_of_both_versions_come_back_and_the_rollout_ends_well(rollout: Rollout) -> None:
+    rollout.let_requests_come(ENDLESS)
+    status = rollout.get(rollout.path)["status"]
+    revisions = {status["stable"]["revision"], status["canary"]["revision"]}
+    base = f"/apis/apps/v1/namespaces/{rollout.namespace}/deployments"
+    before = {name: rollout.get(f"{base}/{name}")["metadata"]["uid"] for name in revisions}
+    for name in revisions:
+        assert rollout.api.delete(f"{base}/{name}").is_success
+
+    def are_back() -> bool:
+        found = {item["metadata"]["name"]: item for item in rollout.children("/apis/apps/v1", "deployments")}
+        ready = {name for name, item in found.items() if item.get("status", {}).get("readyReplicas") == 1}
+        return ready == revisions and not {found[name]["metadata"]["uid"] for name in revisions} & set(before.values())
+
+    wait(are_back, "both are made anew")
+    assert rollout.get(rollout.path)["status"].get("rejected", []) == [], "nobody's fault"
+    wait(lambda: "has passed every step" in rollout.checkpoint().get("message", ""), "judged on what came after")
+    rollout.patch({"metadata": {"annotations": {"mlserve.io/command": "promote:1"}}})
+    wait(lambda: rollout.get(rollout.path)["status"]["phase"] == "Healthy", "promoted")
+    assert rollout.get(rollout.path)["status"]["stable"]["revision"] == status["canary"]["revision"]

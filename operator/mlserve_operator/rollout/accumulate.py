@@ -64,7 +64,6 @@ def add_look(evidence: Evidence, look: Look, observation: Observation, weights: 
     n_c, n_s = look.canary.units("errors")[0], look.stable.units("errors")[0]
     updates: dict[str, object] = {
         "looks": evidence.looks + 1,
-        "errors": evidence.errors + 1 if look.problems else 0,
         "requests_canary": evidence.requests_canary + n_c,
         "requests_stable": evidence.requests_stable + n_s,
         "checks": checks,

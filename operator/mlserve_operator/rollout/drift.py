@@ -7,13 +7,14 @@ report then.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
 from mlserve_core.api.v1alpha1 import Drift, DriftPolicy
 from mlserve_core.statistics import panes
-from mlserve_core.statistics.drift import DriftResult, DriftSettings, DriftVerdict
+from mlserve_core.statistics.drift import CONFIDENCE, PREDICTION, DriftResult, DriftSettings, DriftVerdict, compare
 from mlserve_core.statistics.windows import Window, advance
 from mlserve_core.wire import ProfileCounts
 from mlserve_operator.rollout.state import Event, Frozen, Observation, PodObservation
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
     from mlserve_core.statistics.profile import ReferenceProfile
     from mlserve_core.wire import LaneCounts
+    from mlserve_operator.rollout.analysis import Look
+    from mlserve_operator.rollout.state import RolloutState
+
+NEWEST_ROWS: Final = 100
+"""Rows that are compared with the reference ahead of a window."""
 
 
 class Labels(Frozen):
@@ -44,6 +50,10 @@ class RevisionDrift(Frozen):
     """Pods that could not be asked when counting began: their first answer is a beginning."""
     result: DriftResult | None = None
     """Of the newest closed window."""
+    recent: ProfileCounts | None = None
+    """Counted since the newest rows were last compared with the reference."""
+    moved_at: float | None = None
+    """When the newest rows were last far from the reference, long before a window can say so."""
 
 
 class DriftState(Frozen):
@@ -55,6 +65,11 @@ class DriftState(Frozen):
     def results(self) -> dict[str, DriftResult]:
         """Newest result per revision: `Observation.drift`."""
         return {name: item.result for name, item in self.revisions.items() if item.result is not None}
+
+    @property
+    def moved_at(self) -> dict[str, float]:
+        """`Observation.inputs_moved_at`."""
+        return {name: item.moved_at for name, item in self.revisions.items() if item.moved_at is not None}
 
 
 def settings(drift: Drift) -> DriftSettings:
@@ -102,12 +117,45 @@ def watch(
             pane=pane, right=labels.right, labelled=labels.labelled,
         )  # fmt: skip
         after = after.model_copy(update={"window": window})
+        if len(observation.revisions) > 1:
+            recent, moved_at = _compare_newest(before, pane, profile, wanted, observation.now)
+            after = after.model_copy(update={"recent": recent, "moved_at": moved_at})
         if result is not None:
             events += _transition(name, before.result, result)
             closed[name] = result
             after = after.model_copy(update={"result": result})
         revisions[name] = after
     return DriftState(revisions=revisions), tuple(events), closed
+
+
+def world_moved(state: RolloutState, observation: Observation, since: float) -> bool:
+    """Whether the inputs of both arms were far from their references after `since`.
+
+    Where the world turns, two good models may well disagree, and no difference of their predictions speaks against the
+    canary. A window takes minutes to say so, and a comparison of predictions only seconds to fail.
+    """
+    moved = [observation.inputs_moved_at.get(name or "") for name in (state.stable, state.canary)]
+    return all(at is not None and at >= since for at in moved)
+
+
+def without_predictions(look: Look) -> Look:
+    """The look without what the arms predicted in it."""
+    for arm in (look.canary, look.stable):
+        arm.counters = arm.counters.model_copy(update={"predictions": (), "confidence": ()})
+    return look
+
+
+def _compare_newest(
+    before: RevisionDrift, pane: ProfileCounts | None, profile: ReferenceProfile, wanted: DriftSettings, now: float
+) -> tuple[ProfileCounts | None, float | None]:
+    """Rows not compared yet, and when newest ones were last far: significant, and by more than half of what counts."""
+    recent = panes.add(before.recent, pane)
+    if recent is None or recent.rows < NEWEST_ROWS:
+        return recent, before.moved_at
+    half = {name: effect / 2 for name, effect in wanted.effects.items()}
+    found = compare(profile, recent, replace(wanted, effect=wanted.effect / 2, effects=half, classic=False))
+    far = any(item.drifted and item.name not in {PREDICTION, CONFIDENCE} for item in found)
+    return None, now if far else before.moved_at
 
 
 def _begin(pods: list[PodObservation], digest: str, now: float) -> RevisionDrift:

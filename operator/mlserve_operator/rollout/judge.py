@@ -98,7 +98,9 @@ def judge(
     if evidence.share.looks:
         reports.append(_share_report(evidence, observation))
     judgement = _conclude(state, evidence, reports, problems, observation, target)
+    unmeasured = bool(problems) or any(report.verdict is Verdict.ERROR for report in reports)
     update = {
+        "errors": evidence.errors + 1 if unmeasured else 0,
         "reports": tuple(reports),
         "verdict": judgement.verdict,
         "message": judgement.message,

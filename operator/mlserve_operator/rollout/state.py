@@ -152,6 +152,8 @@ class Observation(Frozen):
     queries: tuple[QueryResult, ...] = ()
     drift: dict[str, DriftResult] = Field(default_factory=dict)
     """Newest closed window against the reference profile, per revision."""
+    inputs_moved_at: dict[str, float] = Field(default_factory=dict)
+    """When the newest rows of a revision were last far from its reference."""
     command: Command | None = None
 
     def health(self, revision: str | None) -> RevisionHealth:

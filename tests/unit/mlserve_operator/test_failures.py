@@ -4,8 +4,14 @@ from typing import Any
 
 import pytest
 
-from mlserve_core.api.v1alpha1 import Reason
+from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, Phase, Reason
 from mlserve_operator.failures import find_failure, is_ready
+from mlserve_operator.kube import ApiError
+from mlserve_operator.report import refusal
+from mlserve_operator.rollout.state import Observation, RevisionHealth, RolloutState
+from mlserve_operator.rollout.step import step
+
+NOW = 1_000_000.0
 
 
 def pod(
@@ -108,3 +114,36 @@ def test_a_pod_on_its_way_out_is_neither_ready_nor_a_failure() -> None:
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert not is_ready(leaving)
     assert find_failure([leaving], None) is None
+
+
+def test_a_quota_takes_the_canary_back_after_its_deadline_and_is_named() -> None:
+    """From the Deployment's condition to the remembered reason, through the real step."""
+    condition = {"type": "ReplicaFailure", "status": "True", "message": "pods is forbidden: exceeded quota: team"}
+    stuck = RevisionHealth(desired=1, failure=find_failure((), {"status": {"conditions": [condition]}}))
+    state = RolloutState(phase=Phase.PROGRESSING, stable="v1", canary="v2", canary_since=NOW, clock=NOW)
+    spec = ModelDeploymentSpec.model_validate({"model": {"uri": "s3://m"}, "rollout": {"progressDeadlineSeconds": 60}})
+
+    def look(now: float) -> RolloutState:
+        health = {"v1": RevisionHealth(desired=1, ready=1), "v2": stuck}
+        return step(
+            state,
+            Observation(now=now, generation=1, spec=spec, target="v2", revisions=health, route=state.route),
+        ).state
+
+    assert look(NOW + 59).phase is Phase.PROGRESSING
+    after = look(NOW + 60)
+    assert (after.phase, after.weight, after.stable) == (Phase.ROLLING_BACK, 0, "v1")
+    assert after.rejected[0].reason is Reason.INSUFFICIENT_RESOURCES
+    assert "exceeded quota: team" in after.rejected[0].message
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ('deployments.apps "x" is forbidden: exceeded quota: team', Reason.INSUFFICIENT_RESOURCES),
+        ("admission webhook said no", Reason.OBJECT_REFUSED),
+    ],
+)
+def test_a_refused_object_is_said_with_its_reason(message: str, reason: Reason) -> None:
+    body = {"kind": "Deployment", "metadata": {"name": "x"}}
+    assert refusal(body, ApiError(403, "Forbidden", message)) == (reason, f"Deployment x: {message}")

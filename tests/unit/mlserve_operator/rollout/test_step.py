@@ -500,6 +500,21 @@ def test_prometheus(value: float | None, verdict: Verdict) -> None:
     assert second.phase is (Phase.ROLLING_BACK if value == 3.0 else Phase.PROGRESSING)
 
 
+def test_a_prometheus_that_stays_down_pauses_the_rollout_and_is_named() -> None:
+    query = {"name": "lag", "address": "http://p", "query": "lag", "max": "1.5"}
+    policy = spec(steps=[{"weight": 50}], analysis={"prometheus": [query], "errorLimit": 3})
+    state = phase_state(Phase.PROGRESSING).model_copy(update={"weight": 50, "evidence": None})
+    down = (QueryResult(name="lag", error="http://p: connection refused"),)
+    phases = []
+    for look in range(5):
+        pods = (pod("v1", requests=100 * look), pod("v2", requests=100 * look))
+        state = step(state, seen(state, now=NOW + 15 * look, spec=policy, pods=pods, queries=down)).state
+        phases.append(state.phase)
+    assert phases == [*[Phase.PROGRESSING] * 3, Phase.PAUSED, Phase.PAUSED]
+    assert (state.weight, state.rejected) == (50, ()), "nothing is held against the canary"
+    assert "http://p: connection refused" in state.message
+
+
 def drifts(stable: DriftVerdict | None, canary: DriftVerdict | None) -> dict[str, DriftResult]:
     found = {"v1": stable, "v2": canary}
     return {name: DriftResult(verdict=verdict) for name, verdict in found.items() if verdict is not None}
