@@ -119,8 +119,8 @@ def _promote_while_everything_dies(world: World, stream: Stream) -> str:
     kill_runtime(world, status["stable"]["revision"])
     kill_operator(world)
     at(50)
-    router = world.pods(ROUTER_PODS)[0]["metadata"]["name"]
-    world.kubectl("delete", "pod", router, "--wait=false")
+    world.kubectl("rollout", "restart", "deployment/mlserve-router")
+    world.kubectl("rollout", "status", "deployment/mlserve-router", "--timeout=60s", timeout=70)
     world.until_status(lambda status: status["stable"]["revision"] == second, "promoted", seconds=90)
     world.until_status(lambda status: status["phase"] == "Healthy", "baked")
     stream.wait_for(200)
@@ -200,3 +200,13 @@ def _weight(address: str, revision: str) -> Any:
     """What a router says it gives to a revision."""
     routes = httpx.get(f"http://{address}:9090/config-hash", timeout=5).json()["routes"]
     return routes["digits"]["weights"].get(revision, 0)
+
+
+def test_a_router_that_cannot_be_made_is_said_of_its_models(world: World) -> None:
+    wrong = {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}
+    world.apply(model(runtime=LIGHT, traffic={"router": {"resources": wrong}}))
+    found = world.until("Ready", "False", "ObjectRefused")
+    assert "mlserve-router" in found["message"]
+    assert "limit" in found["message"]
+    world.apply(model(runtime=LIGHT))
+    world.until("Ready", "True")
