@@ -162,6 +162,14 @@ def feedback_is_counted_once_and_for_the_version_it_is_about(
                 counted[other] += labels(feedback)
     assert counted == collections.Counter(revision for _, _, revision in made), "once each, wherever it was taken"
     assert len(counted) == 2
+    stable, canary = arms
+    words = f"0 of {counted[canary]} bad, stable 0 of {counted[stable]}"
+
+    def judged(status: Object) -> bool:
+        checks = {check["name"]: check for check in status["canary"]["analysis"]["checks"]}
+        return words in checks["labels"]["message"]
+
+    world.until_status(judged, f"labels: {words}")
 
 
 def labels(feedback: Object) -> int:
