@@ -17,7 +17,7 @@ from mlserve_operator.resources.records import checkpoint_name, read_checkpoint,
 from mlserve_operator.resources.router import router_of
 from mlserve_operator.rollout.revisions import Snapshot, revision_name
 from mlserve_operator.rollout.state import Command, Observation, RevisionHealth, RolloutState, Route
-from mlserve_operator.telemetry import confirmed_route, router_counters
+from mlserve_operator.telemetry import confirmed_route, router_counters, unreached
 from mlserve_operator.traffic.gateway import is_confirmed
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ async def observe(owner: Object, index: Index, telemetry: Telemetry, now: float)
             if spec.traffic.mode is TrafficMode.ENVOY
             else _unrouted(index, namespace, name, spec, state)
         ),
+        unreached=unreached(answers, name, available),
+        routers=sum(answer is not None for _, answer in answers),
         pods=seen,
         router=router_counters(answers, revisions),
         queries=queries,

@@ -22,13 +22,13 @@ PATIENCE_SECONDS: Final = 5.0
 
 @dataclass
 class Patience:
-    """Since when the routers of each ModelDeployment have not confirmed its route."""
+    """Since when the routers of each ModelDeployment have not confirmed its route, or not reached its pods."""
 
     _since: dict[Hashable, float] = field(default_factory=dict)
 
     def lasts(self, key: Hashable, route: Route, observation: Observation, said: ModelDeploymentStatus) -> bool:
-        """Whether a Ready that was said stands, although not every router confirms the route just now."""
-        if observation.route == route:
+        """Whether a Ready that was said stands, although a router does not confirm or reach it just now."""
+        if observation.route == route and observation.is_reached:
             self._since.pop(key, None)
             return True
         since = self._since.setdefault(key, observation.now)

@@ -164,9 +164,9 @@ class Reconciler:
             raise ObstacleError(obstacle[1])
 
     def _until_confirmed(self, observed: Observed, decision: Decision) -> float | None:
-        """When to ask the routers again: nothing tells of a file that Envoy has read."""
-        is_routed = observed.spec.traffic.mode is TrafficMode.ENVOY
-        return CONFIRM_SECONDS if is_routed and observed.observation.route != decision.route else None
+        """When to ask the routers again: nothing tells of a file that Envoy has read, or of a pod that it reaches."""
+        seen, is_routed = observed.observation, observed.spec.traffic.mode is TrafficMode.ENVOY
+        return CONFIRM_SECONDS if is_routed and (seen.route != decision.route or not seen.is_reached) else None
 
     # --- before anything is acted upon ----------------------------------------------------------------------------
 

@@ -151,10 +151,21 @@ def _ready(situation: Situation) -> tuple[bool | None, str, str]:
         return False, reason, state.message
     if observation.route != state.route and not situation.patient:
         return None, Reason.CANARY_PROGRESSING, "waiting for every router pod to run the newest routes"
+    if not observation.is_reached and not situation.patient:
+        return None, Reason.NO_HEALTHY_UPSTREAM, _unreached(observation)
     health = observation.health(state.stable)
     if health.ready < health.desired:
         return None, Reason.CANARY_PROGRESSING, f"{health.ready} of {health.desired} pods of {state.stable} are ready"
     return True, Reason.PROMOTED, f"{state.stable} serves all requests"
+
+
+def _unreached(observation: Observation) -> str:
+    """Who does not reach what, and where to look."""
+    found = ", ".join(
+        f"{count} of {observation.routers} router pods reach no pod of {revision}"
+        for revision, count in observation.unreached.items()
+    )
+    return f"{found}, though its probes pass: check NetworkPolicies and the operator's cluster domain and DNS resolver"
 
 
 def _available(situation: Situation) -> Claim:
@@ -166,6 +177,11 @@ def _available(situation: Situation) -> Claim:
         wanted = observation.health(state.stable).desired
         reason = "NothingServes" if wanted else "ScaledToZero"
         return Claim(ConditionType.AVAILABLE, False, reason, f"0 of {wanted} pods of {state.stable} are ready")
+    cut_off = [
+        revision for revision in serving if observation.unreached.get(revision or "", 0) == observation.routers > 0
+    ]
+    if cut_off == serving and not situation.patient:
+        return Claim(ConditionType.AVAILABLE, False, Reason.NO_HEALTHY_UPSTREAM, _unreached(observation))
     return Claim(ConditionType.AVAILABLE, True, "Serving", f"{serving[0]} serves")
 
 

@@ -192,6 +192,23 @@ def confirmed_route(
     return route
 
 
+def unreached(
+    answers: Sequence[tuple[Object, RouterAnswer | None]], name: str, available: Iterable[str]
+) -> dict[str, int]:
+    """How many router pods send requests to a revision of which they know no healthy pod, though it has ready ones.
+
+    The kubelet's probes pass and the router's do not: a DNS name that leads nowhere, or a network that is closed.
+    """
+    serving = [(answer, answer.routes[name].weights) for _, answer in answers if answer and name in answer.routes]
+    found = {
+        revision: sum(
+            weights.get(revision, 0) > 0 and answer.healthy.get(revision, 0) == 0 for answer, weights in serving
+        )
+        for revision in available
+    }
+    return {revision: count for revision, count in found.items() if count}
+
+
 def _query_result(name: str, answer: Object) -> QueryResult:
     if answer["status"] != "success":
         return QueryResult(name=name, error=str(answer.get("error", answer)))

@@ -27,9 +27,8 @@ PROMETHEUS = shutil.which("prometheus")
 
 
 @pytest.fixture
-def start(chaos_cluster: Cluster, operators: Operators) -> Iterator[Callable[..., Rollout]]:
+def start(chaos_cluster: Cluster) -> Iterator[Callable[..., Rollout]]:
     """Starts a ModelDeployment; requests come all the time."""
-    operators.start()
     namespace = f"luck-{uuid.uuid4().hex[:6]}"
     with httpx.Client(base_url=chaos_cluster.settings.api_url, timeout=30) as api:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
@@ -72,7 +71,10 @@ def check(address: str, query: str) -> list[Object]:
     return [{"name": "lag", "address": address, "query": query, "max": "10", "failureLimit": 2}]
 
 
-def test_what_cannot_be_measured_pauses_and_what_cannot_run_is_taken_back(start: Callable[..., Rollout]) -> None:
+def test_what_cannot_be_measured_pauses_and_what_cannot_run_is_taken_back(
+    operators: Operators, start: Callable[..., Rollout]
+) -> None:
+    operators.start()
     queried = start("queried", prometheus=check(NOBODY, "up"))
     liar, slow, huge = start("liar"), start("slow"), start("huge")
     rollouts = [queried, liar, slow, huge]
@@ -105,9 +107,9 @@ def test_what_cannot_be_measured_pauses_and_what_cannot_run_is_taken_back(start:
 
 
 @pytest.fixture
-def prometheus(operators: Operators, start: Callable[..., Rollout], tmp_path: Path) -> Iterator[str]:
+def prometheus(operators: Operators, tmp_path: Path) -> Iterator[str]:
     """A Prometheus that scrapes the operator every second."""
-    (operator,) = operators.running
+    operator = operators.start()
     targets = [{"targets": [f"127.0.0.1:{operators.ports[operator.pid]}"]}]
     scrapes = [{"job_name": "operator", "static_configs": targets, "honor_labels": True}]
     (tmp_path / "prometheus.yml").write_text(
@@ -137,3 +139,19 @@ def test_a_real_prometheus_stops_a_rollout(start: Callable[..., Rollout], promet
     (rejection,) = rollout.get(rollout.path)["status"]["rejected"]
     assert rejection["reason"] == "AnalysisFailed"
     assert "lag: 50.0, limits -inf..10" in rejection["message"]
+
+
+def test_routers_that_look_for_pods_in_the_wrong_place_are_told_of(
+    operators: Operators, start: Callable[..., Rollout]
+) -> None:
+    """The pods are ready, as their probes say, and nobody can reach them."""
+    wrong = operators.start("--cluster-domain", "nowhere.example")
+    rollout = start("digits")
+    until(lambda: conditions(rollout).get("Ready", ("", ""))[1] == "NoHealthyUpstream", "told")
+    seen = conditions(rollout)
+    assert "1 of 1 router pods reach no pod of digits-" in seen["Ready"][2]
+    assert seen["Available"][:2] == ("False", "NoHealthyUpstream")
+    operators.kill(wrong)
+    operators.start()
+    until(lambda: is_ready(rollout), "reached")
+    assert conditions(rollout)["Available"][0] == "True"

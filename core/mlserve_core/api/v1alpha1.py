@@ -552,5 +552,6 @@ class Reason(StrEnum):
     OBJECT_CONFLICT = "ObjectConflict"
     OBJECT_REFUSED = "ObjectRefused"
     ROUTER_FULL = "RouterFull"
+    NO_HEALTHY_UPSTREAM = "NoHealthyUpstream"
     ROLLED_BACK = "RolledBack"
     PROMOTED = "Promoted"

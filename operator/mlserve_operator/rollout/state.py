@@ -147,6 +147,10 @@ class Observation(Frozen):
     """Revisions whose snapshot is kept and which can be started again, newest first."""
     route: Route | None = None
     """The route that *every* router pod confirmed to run; `None` while they differ or cannot be asked."""
+    unreached: dict[str, int] = Field(default_factory=dict)
+    """Router pods that find no healthy pod of a revision which has ready pods and a share of the requests, if any."""
+    routers: int = 0
+    """Router pods that could be asked."""
     pods: tuple[PodObservation, ...] = ()
     router: tuple[RouterCounters, ...] = ()
     queries: tuple[QueryResult, ...] = ()
@@ -155,6 +159,11 @@ class Observation(Frozen):
     inputs_moved_at: dict[str, float] = Field(default_factory=dict)
     """When the newest rows of a revision were last far from its reference."""
     command: Command | None = None
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether no router asks in vain for pods that are ready."""
+        return not self.unreached
 
     def health(self, revision: str | None) -> RevisionHealth:
         """Health of a revision; one without a Deployment has no pods."""

@@ -32,6 +32,12 @@ def test_a_moment_of_doubt_passes_and_a_longer_one_is_told(route: Route | None) 
     assert patience.lasts("digits", ROUTE, seen(108, route), said("True")), "and the next doubt begins anew"
 
 
+def test_a_pod_that_no_router_reaches_is_a_doubt_too() -> None:
+    patience, cut_off = Patience(), {"unreached": {"digits-1": 2}}
+    assert patience.lasts("digits", ROUTE, seen(100, ROUTE).model_copy(update=cut_off), said("True"))
+    assert not patience.lasts("digits", ROUTE, seen(106, ROUTE).model_copy(update=cut_off), said("True"))
+
+
 @pytest.mark.parametrize("status", [said("Unknown"), said("True", generation=2), ModelDeploymentStatus()])
 def test_what_was_not_said_of_this_spec_is_not_stood_by(status: ModelDeploymentStatus) -> None:
     assert not Patience().lasts("digits", ROUTE, seen(100, None), status)

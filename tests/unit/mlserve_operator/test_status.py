@@ -17,11 +17,17 @@ SERVING = Route(weights={"digits-1": 100})
 
 
 def situation(
-    state: RolloutState, revisions: dict[str, RevisionHealth], route: Route | None = SERVING, **more: Any
+    state: RolloutState,
+    revisions: dict[str, RevisionHealth],
+    route: Route | None = SERVING,
+    unreached: int = 0,
+    **more: Any,
 ) -> Situation:
+    """Of two router pods so many do not reach the revision."""
     observation = Observation(
-        now=1_000_000.0, generation=3, spec=SPEC, target="digits-1", revisions=revisions, route=route
-    )
+        now=1_000_000.0, generation=3, spec=SPEC, target="digits-1", revisions=revisions, route=route,
+        unreached={"digits-1": unreached} if unreached else {}, routers=2,
+    )  # fmt: skip
     return Situation(
         name="digits", namespace="team", state=state, observation=observation, snapshots={}, digests={}, **more
     )
@@ -89,6 +95,18 @@ CASES = [
     pytest.param(
         situation(HEALTHY, ONE_READY, obstacle=("ObjectConflict", "Service digits exists")),
         ("False", "ObjectConflict", "True", "Failed"), id="somebody-elses-object",
+    ),
+    pytest.param(
+        situation(HEALTHY, ONE_READY, unreached=1),
+        ("Unknown", "NoHealthyUpstream", "True", "InProgress"), id="one-router-is-cut-off",
+    ),
+    pytest.param(
+        situation(HEALTHY, ONE_READY, unreached=2),
+        ("Unknown", "NoHealthyUpstream", "False", "InProgress"), id="no-router-reaches-a-ready-pod",
+    ),
+    pytest.param(
+        situation(HEALTHY, ONE_READY, unreached=2, patient=True),
+        ("True", "Promoted", "True", "Current"), id="for-a-moment-no-router-reaches-it",
     ),
 ]  # fmt: skip
 

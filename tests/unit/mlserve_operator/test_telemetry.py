@@ -15,7 +15,7 @@ from mlserve_core import wire
 from mlserve_core.api.v1alpha1 import PrometheusCheck
 from mlserve_operator import telemetry as module
 from mlserve_operator.rollout.state import Route
-from mlserve_operator.telemetry import RouterAnswer, Telemetry, confirmed_route
+from mlserve_operator.telemetry import RouterAnswer, Telemetry, confirmed_route, unreached
 
 Object = dict[str, Any]
 
@@ -145,6 +145,24 @@ def test_a_route_is_confirmed_by_every_router(said: list[Any], expected: Route |
         for item in said
     ]
     assert confirmed_route(answers, "digits", ["a", "b"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        pytest.param([(R20, HEALTHY)], {}, id="all-reached"),
+        pytest.param([(R20, {"a": 0, "b": 1}), (R20, HEALTHY)], {"a": 1}, id="one-router-is-cut-off"),
+        pytest.param([(R20, {}), (R20, {})], {"a": 2, "b": 2}, id="all-are"),
+        pytest.param([(R0, {"a": 1})], {}, id="no-share-nothing-missed"),
+        pytest.param([None, (None, {})], {}, id="cannot-be-asked-or-does-not-know-it"),
+    ],
+)
+def test_ready_pods_that_a_router_does_not_reach(said: list[Any], expected: dict[str, int]) -> None:
+    answers = [
+        (pod(), None if item is None else RouterAnswer("h", {"digits": item[0]} if item[0] else {}, item[1]))
+        for item in said
+    ]
+    assert unreached(answers, "digits", ["a", "b"]) == expected
 
 
 def prometheus(result: Any, kind: str = "vector") -> Object:
