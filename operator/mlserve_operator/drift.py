@@ -83,7 +83,7 @@ class DriftWatch:
             counts = _counted(before.revisions[revision], state.revisions[revision])
             digest = profiles[revision].digest()
             self.history.record_window(WindowRecord(namespace, name, revision, digest, result, counts))
-        return observation.model_copy(update={"drift": state.results}), events
+        return observation.model_copy(update={"drift": state.results, "inputs_moved_at": state.moved_at}), events
 
     def pause(self, spec: ModelDeploymentSpec) -> float | None:
         """Seconds until the counters should be read again though nothing happens; None if they need not."""

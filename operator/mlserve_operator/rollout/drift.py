@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from mlserve_operator.rollout.analysis import Look
     from mlserve_operator.rollout.state import RolloutState
 
-NEWEST_ROWS: Final = 100
+WORLD_MOVED: Final = "the inputs of both arms are far from their references"
+NEWEST_ROWS: Final = 50
 """Rows that are compared with the reference ahead of a window."""
 
 
@@ -52,8 +53,10 @@ class RevisionDrift(Frozen):
     """Of the newest closed window."""
     recent: ProfileCounts | None = None
     """Counted since the newest rows were last compared with the reference."""
+    moved: bool = False
+    """Whether the newest rows are far from the reference; known long before a window can say so."""
     moved_at: float | None = None
-    """When the newest rows were last far from the reference, long before a window can say so."""
+    """When they last were."""
 
 
 class DriftState(Frozen):
@@ -118,8 +121,7 @@ def watch(
         )  # fmt: skip
         after = after.model_copy(update={"window": window})
         if len(observation.revisions) > 1:
-            recent, moved_at = _compare_newest(before, pane, profile, wanted, observation.now)
-            after = after.model_copy(update={"recent": recent, "moved_at": moved_at})
+            after = _compare_newest(after, pane, profile, wanted, observation.now)
         if result is not None:
             events += _transition(name, before.result, result)
             closed[name] = result
@@ -135,7 +137,7 @@ def world_moved(state: RolloutState, observation: Observation, since: float) -> 
     canary. A window takes minutes to say so, and a comparison of predictions only seconds to fail.
     """
     moved = [observation.inputs_moved_at.get(name or "") for name in (state.stable, state.canary)]
-    return all(at is not None and at >= since for at in moved)
+    return all(at is not None and at > since for at in moved)
 
 
 def without_predictions(look: Look) -> Look:
@@ -147,15 +149,15 @@ def without_predictions(look: Look) -> Look:
 
 def _compare_newest(
     before: RevisionDrift, pane: ProfileCounts | None, profile: ReferenceProfile, wanted: DriftSettings, now: float
-) -> tuple[ProfileCounts | None, float | None]:
-    """Rows not compared yet, and when newest ones were last far: significant, and by more than half of what counts."""
-    recent = panes.add(before.recent, pane)
-    if recent is None or recent.rows < NEWEST_ROWS:
-        return recent, before.moved_at
-    half = {name: effect / 2 for name, effect in wanted.effects.items()}
-    found = compare(profile, recent, replace(wanted, effect=wanted.effect / 2, effects=half, classic=False))
-    far = any(item.drifted and item.name not in {PREDICTION, CONFIDENCE} for item in found)
-    return None, now if far else before.moved_at
+) -> RevisionDrift:
+    """Whether the newest rows are far: significantly, and by more than half of the effect that counts."""
+    recent, moved = panes.add(before.recent, pane), before.moved
+    if recent is not None and recent.rows >= NEWEST_ROWS:
+        half = {name: effect / 2 for name, effect in wanted.effects.items()}
+        found = compare(profile, recent, replace(wanted, effect=wanted.effect / 2, effects=half, classic=False))
+        recent, moved = None, any(item.drifted and item.name not in {PREDICTION, CONFIDENCE} for item in found)
+    moved_at = now if moved else before.moved_at
+    return before.model_copy(update={"recent": recent, "moved": moved, "moved_at": moved_at})
 
 
 def _begin(pods: list[PodObservation], digest: str, now: float) -> RevisionDrift:

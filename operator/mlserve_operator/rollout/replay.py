@@ -289,16 +289,17 @@ def _run(
         silent = analysis.latency.model_copy(update={"enabled": False})
         rollout = policy.rollout.model_copy(update={"analysis": analysis.model_copy(update={"latency": silent})})
         policy = policy.model_copy(update={"rollout": rollout})
-    state, now, looks = RolloutState(), 0.0, list[dict[str, Any]]()
+    state, watched, now, looks = RolloutState(), drift.DriftState(), 0.0, list[dict[str, Any]]()
 
     def tick(target: str) -> None:
-        nonlocal state
+        nonlocal state, watched
         live = {name: RevisionHealth(desired=1, ready=1) for name in arms}
         seen = Observation(
             now=now, generation=1, spec=policy, target=target, revisions=live, route=state.route,
             pods=tuple(pod.observe() for pod in pods.values()), drift=dict(results),
         )  # fmt: skip
-        state = step(state, seen).state
+        watched = drift.watch(watched, seen, dict.fromkeys(arms, profile))[0]
+        state = step(state, seen.model_copy(update={"inputs_moved_at": watched.moved_at})).state
 
     for target in (STABLE, STABLE, CANARY, CANARY, CANARY, CANARY):
         tick(target)

@@ -6,10 +6,11 @@ rollout returns the state it was given and asks for nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlserve_core.api.v1alpha1 import Phase
-from mlserve_operator.rollout import bake, plan
+from mlserve_core.api.v1alpha1 import DriftAction, Phase
+from mlserve_operator.rollout import bake, drift, plan
 from mlserve_operator.rollout.accumulate import add_look
 from mlserve_operator.rollout.analysis import measure
 from mlserve_operator.rollout.commands import carry_out
@@ -55,13 +56,18 @@ def _analyse(state: RolloutState, observation: Observation) -> tuple[RolloutStat
     serving = state.weight > 0 or state.mirror_percent > 0
     if state.phase not in {Phase.PROGRESSING, Phase.PAUSED} or not serving:
         return state, None
+    began = state.evidence.seen_at if state.evidence is not None else observation.now
     evidence, look = measure(state.evidence, state, observation)
     if evidence is None or look is None:
         return change(state, evidence=evidence), None
+    moved = drift.world_moved(state, observation, began)
     weights = plan.weights(state, observation.spec)
-    evidence = add_look(evidence, look, observation, weights)
+    evidence = add_look(evidence, drift.without_predictions(look) if moved else look, observation, weights)
     target = plan.next_weight(state, observation.spec)
     evidence, judgement = judge(state, evidence, look.problems, observation, weights, target)
+    if moved and not judgement.hold and observation.spec.drift.on_drift is not DriftAction.ALERT:
+        judgement = replace(judgement, hold=drift.WORLD_MOVED)
+        evidence = evidence.model_copy(update={"hold": judgement.hold})
     return change(state, evidence=evidence), judgement
 
 

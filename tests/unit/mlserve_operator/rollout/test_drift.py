@@ -11,9 +11,9 @@ from mlserve_core.api.v1alpha1 import ModelDeploymentSpec
 from mlserve_core.statistics import ProfileCounter, ProfileError, build_profile
 from mlserve_core.statistics.drift import DriftVerdict
 from mlserve_core.wire import LaneCounts, TelemetrySnapshot
-from mlserve_operator.rollout.drift import DriftState, watch
+from mlserve_operator.rollout.drift import DriftState, watch, world_moved
 from mlserve_operator.rollout.replay import check, replay
-from mlserve_operator.rollout.state import Event, Observation, PodObservation, RevisionHealth
+from mlserve_operator.rollout.state import Event, Observation, PodObservation, RevisionHealth, RolloutState
 
 FEATURES = ["f0", "f1", "f2", "f3"]
 SPEC = ModelDeploymentSpec.model_validate({"model": {"uri": "s3://m"}})
@@ -69,6 +69,47 @@ def test_drift_is_told_once_when_it_begins_and_once_when_it_ends(pods: int) -> N
             fleet.counters[index].update(part)
         fleet.look(300)
     assert [event.reason for event in fleet.events] == ["DriftDetected", "DriftEnded"]
+
+
+def test_newest_rows_far_from_the_reference_are_known_before_a_window_closes() -> None:
+    counters = {name: ProfileCounter(PROFILE) for name in ("v1", "v2")}
+    random, state = np.random.default_rng(4), DriftState()
+
+    def look(now: float, shift: dict[str, float], rows: int = 60) -> dict[str, float]:
+        nonlocal state
+        for name, counter in counters.items():
+            counter.update(random.standard_normal((rows, 4)) + shift.get(name, 0.0))
+        pods = tuple(
+            PodObservation(
+                name=name,
+                uid=name,
+                revision=name,
+                telemetry=TelemetrySnapshot(
+                    name="m", revision=name, boot_id="1", live=LaneCounts(own=counter.counts())
+                ),
+            )
+            for name, counter in counters.items()
+        )
+        live = {name: RevisionHealth() for name in counters}
+        seen = Observation(now=now, generation=1, spec=SPEC, target="v2", revisions=live, pods=pods)
+        state, _, closed = watch(state, seen, dict.fromkeys(counters, PROFILE))
+        assert not closed
+        return state.moved_at
+
+    rollout = RolloutState(stable="v1", canary="v2")
+
+    def moved(since: float) -> bool:
+        seen = Observation(now=0, generation=1, spec=SPEC, target="v2", inputs_moved_at=state.moved_at)
+        return world_moved(rollout, seen, since)
+
+    for now in range(0, 50, 2):
+        assert look(float(now), {}) == {}
+    assert look(50.0, {"v2": 2.0}) == {"v2": 50.0}
+    assert not moved(since=0.0), "one arm alone is a fault of the traffic split, not the world"
+    assert look(52.0, {"v1": 2.0, "v2": 2.0}) == {"v1": 52.0, "v2": 52.0}
+    assert (moved(since=50.0), moved(since=52.0)) == (True, False)
+    assert look(54.0, {}, rows=10) == {"v1": 54.0, "v2": 54.0}, "too few to say that it is over"
+    assert look(56.0, {}) == {"v1": 54.0, "v2": 54.0}
 
 
 def test_what_was_counted_before_watching_began_is_not_counted() -> None:
@@ -137,6 +178,13 @@ CASES = {
     "collapse": ({}, {"collapse": 1.0}, "Rollback", "DriftRollback"),
     "other inputs": ({}, {"shift": 1.0}, "Pause", "AnalysisInconclusive"),
     "population": ({"shift": 1.0}, {"shift": 1.0}, "Alert", "the population changed"),
+    "population, and the versions disagree": (
+        {"shift": 1.0},
+        {"shift": 1.0, "collapse": 1.0, "wrong": 0.7},
+        "Alert",
+        "the population changed",
+    ),
+    "population, and errors": ({"shift": 1.0}, {"shift": 1.0, "errors": 0.2}, "Rollback", "AnalysisFailed"),
 }
 
 
