@@ -1,35 +1,50 @@
 """How often does the drift detector cry wolf, how late does it see a wolf, and what does watching cost?
 
-    python benchmarks/drift.py           # the whole table (minutes)
-    python benchmarks/drift.py --quick   # the same with few windows (seconds)
+    python benchmarks/drift.py                                  # ours alone
+    python benchmarks/drift.py --peers alibi-detect evidently nannyml river
+    python benchmarks/drift.py --quick                          # few windows
 
 Streams are seeded. Rows go through the counters of the runtime, are spread over pods, merged, and judged by the
-operator's windows; the peers see the same windows. River and Evidently take part when `.tools/drift-peers` has them:
-    python -m venv .tools/drift-peers && .tools/drift-peers/bin/pip install river evidently "pandas<3"
+operator's windows; the peers see the same windows (`drift_streams.py`), each in an environment of its own, made in
+`.tools/drift-peers` when asked for. One that cannot be installed or run is reported, not hidden.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from drift_streams import (
+    MOVED_WINDOWS,
+    WINDOW_ROWS,
+    Always,
+    Detector,
+    Never,
+    Rows,
+    Streams,
+    draw,
+    judge,
+    real,
+    synthetic,
+)
 
 from mlserve_core.statistics import ProfileCounter, ReferenceProfile, build_profile, distances, panes
 from mlserve_core.statistics.drift import DriftSettings, DriftVerdict, compare, rows_needed
 from mlserve_core.statistics.two_sample import ks_p_value
 from mlserve_core.statistics.windows import Window, advance
 
-Rows = np.ndarray
 REFERENCE_ROWS = 100_000
-PEERS = Path(__file__).parent.parent / ".tools/drift-peers/bin/python"
-WINDOW_ROWS = 1000
+TOOLS = Path(__file__).resolve().parent.parent / ".tools/drift-peers"
 
 
 def reference(features: int, rows: int = REFERENCE_ROWS, seed: int = 0) -> tuple[ReferenceProfile, Rows]:
@@ -103,49 +118,19 @@ def _any_pod(profile: ReferenceProfile, rows: Rows) -> bool:
 # --- delay --------------------------------------------------------------------------------------------------------
 
 
-def shifted(kind: str, random: np.random.Generator, features: int) -> Callable[[int], dict[str, object]]:
-    """A generator of columns whose first feature (or pair) has changed."""
-
-    def rows(n: int) -> dict[str, object]:
-        data = random.standard_normal((n, features), dtype=np.float32)
-        name, _, size = kind.partition(" ")
-        if name == "mean":
-            data[:, 0] += float(size)
-        elif name == "spread":
-            data[:, 0] *= float(size)
-        elif name == "missing":
-            data[random.random(n) < float(size), 0] = np.nan
-        elif name == "correlation":
-            data[:, 1] = 0.9 * data[:, 0] + np.sqrt(1 - 0.81) * data[:, 1]
-        letters = random.choice(["a", "b", "c", "d"], n, p=[0.5, 0.3, 0.15, 0.05])
-        if name == "swap":
-            letters = random.choice(["a", "b", "c", "d"], n, p=[0.3, 0.5, 0.15, 0.05])
-        elif name == "new":
-            letters = np.where(random.random(n) < float(size), "z", letters)
-        return {**{f"f{i}": data[:, i] for i in range(features)}, "letter": letters}
-
-    return rows
-
-
-def table(profile: ReferenceProfile, columns: dict[str, object]) -> Rows:
-    out = np.empty((len(columns["letter"]), len(columns)), dtype=object)
-    for i, name in enumerate(profile.feature_names):
-        out[:, i] = columns[name]
-    return out
-
-
 def delay(kind: str, settings: DriftSettings, features: int, repeats: int, limit: int) -> list[int | None]:
     """Rows until the alarm, per repeat; windows are as small as the settings allow."""
-    base = np.random.default_rng(5)
-    profile = build_profile(shifted("none", base, features)(REFERENCE_ROWS))
+    rows = draw("none", np.random.default_rng(5), REFERENCE_ROWS, features)
+    columns = {f"f{i}": column for i, column in enumerate(rows.T)}
+    profile = build_profile(columns, categorical=[f"f{features}"])
     needed = rows_needed(profile, settings)
     delays: list[int | None] = []
     for repeat in range(repeats):
-        draw, window, seen, now = shifted(kind, np.random.default_rng([repeat, 9]), features), Window(), 0, 0.0
+        random, window, seen, now = np.random.default_rng([repeat, 9]), Window(), 0, 0.0
         found = None
         while seen < limit and found is None and needed is not None:
             counter = ProfileCounter(profile)
-            counter.update(table(profile, draw(needed)))
+            counter.update(draw(kind, random, needed, features))
             seen, window = seen + needed, advance(window, profile, settings, now=now, seconds=300, pane=None)[0]
             now += 300
             window, result = advance(window, profile, settings, now=now, seconds=300, pane=counter.counts())
@@ -153,28 +138,6 @@ def delay(kind: str, settings: DriftSettings, features: int, repeats: int, limit
                 found = seen
         delays.append(found)
     return delays
-
-
-# --- real data ----------------------------------------------------------------------------------------------------
-
-
-def real_streams() -> Iterator[tuple[str, Rows, Rows, Rows]]:
-    """Name, reference, clean and shifted rows of data sets that ship with scikit-learn."""
-    from sklearn.datasets import load_breast_cancer, load_digits
-
-    random = np.random.default_rng(3)
-    for name, data, change in (
-        (
-            "digits, rotated",
-            load_digits().data,
-            lambda x: np.rot90(x.reshape(-1, 8, 8), axes=(1, 2)).reshape(len(x), -1),
-        ),
-        ("breast cancer, scaled by 1.2", load_breast_cancer().data, lambda x: 1.2 * x),
-    ):
-        order = random.permutation(len(data))
-        half = len(data) // 2
-        draw = data[random.choice(order[half:], 4000)]
-        yield name, data[random.choice(order[:half], 20_000)], draw, change(draw)
 
 
 # --- cost ---------------------------------------------------------------------------------------------------------
@@ -198,39 +161,179 @@ def _timed(counter: ProfileCounter, data: Rows, n: int) -> float:
     return (time.perf_counter() - started) / len(batches) * 1e6
 
 
-# --- peers --------------------------------------------------------------------------------------------------------
+# --- beside the peers ---------------------------------------------------------------------------------------------
 
 
-def peers(windows: int) -> None:
-    if not PEERS.exists():
-        print("\nRiver, Evidently: not installed (see the top of this file)")
-        return
-    _, ref = reference(10, 2000)
-    random = np.random.default_rng(21)
-    clean = random.standard_normal((windows, WINDOW_ROWS, 10), dtype=np.float32)
-    moved = random.standard_normal((8, WINDOW_ROWS, 10), dtype=np.float32)
-    moved[:, :, 0] += 0.5
-    with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "streams.npz", reference=ref, clean=clean, moved=moved)
-        script = Path(__file__).with_name("drift_peers.py")
-        done = subprocess.run([PEERS, script, f"{folder}/streams.npz"], capture_output=True, text=True, check=False)
-    print(f"\nPeers on 10 features, {windows} clean windows of {WINDOW_ROWS} rows, then one feature moved by 0.5 sd")
-    if done.returncode:
-        print(f"  could not run: {done.stderr.strip().splitlines()[-1:]}")
-        return
-    for line in done.stdout.splitlines():
-        found = json.loads(line)
-        print(
-            f"  {found['name']:<34}{found['false_alarms']:>8.0f} alarms per 1,000 windows"
-            f"{found['delay']!s:>8} rows to the alarm{found['micros']:>10.2f} us per row"
+class Ours:
+    """The operator's windows at its defaults, or the textbook detector of `policy: classic`."""
+
+    remembers = True
+
+    def __init__(self, reference: Rows, categorical: tuple[int, ...], *, classic: bool) -> None:
+        columns = {f"f{i}": column for i, column in enumerate(reference.T)}
+        self.profile = build_profile(columns, categorical=[f"f{i}" for i in categorical])
+        self.settings, self.window, self.now = DriftSettings(classic=classic), Window(), 0.0
+        self.counter = ProfileCounter(self.profile)
+
+    def __getstate__(self) -> object:
+        return self.profile.to_json(), self.window.model_dump_json()
+
+    def alarm(self, rows: Rows) -> int | None:
+        self.counter = ProfileCounter(self.profile)
+        for batch in np.array_split(rows, 8):  # about what the runtime gathers before it counts
+            self.counter.update(batch)
+        opened, _ = advance(self.window, self.profile, self.settings, now=self.now, seconds=300, pane=None)
+        self.now += 300
+        self.window, result = advance(
+            opened, self.profile, self.settings, now=self.now, seconds=300, pane=self.counter.counts()
         )
+        return len(rows) if result is not None and result.verdict is DriftVerdict.DRIFT else None
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another detector library, in an environment of its own."""
+
+    name: str
+    packages: tuple[str, ...]
+    sees_ours: bool = False
+    """Its environment also sees this project's packages (torch)."""
+
+    @property
+    def folder(self) -> Path:
+        return TOOLS / self.name
+
+    @property
+    def site_packages(self) -> Path:
+        return next((self.folder / "lib").glob("python*")) / "site-packages"
+
+    def install(self) -> str | None:
+        """Make the environment when it is new; the reason where that fails."""
+        if (self.folder / "installed").exists():
+            return None
+        print(f"installing {self.name} into {self.folder}", file=sys.stderr)
+        python = self.folder / "bin/python"
+        try:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", self.folder], check=True)
+            pip = [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", *self.packages]
+            subprocess.run(pip, check=True, capture_output=True, text=True, timeout=900)
+        except subprocess.CalledProcessError as error:
+            return f"cannot be installed: {(error.stderr or '').strip().splitlines()[-1:]}"
+        except subprocess.TimeoutExpired:
+            return "cannot be installed: it takes more than 15 minutes"
+        if self.sees_ours:
+            (self.site_packages / "zz_shared.pth").write_text(f"{site_packages()}\n")
+        (self.folder / "installed").touch()
+        return None
+
+    def judge(self, stream: Path, seconds: float) -> Iterator[dict[str, Any]]:
+        """What each of its detectors did; {"failed": reason} where one could not."""
+        script = Path(__file__).with_name("drift_peers.py")
+        command = [self.folder / "bin/python", script, self.name, str(stream), str(seconds)]
+        quiet = {**os.environ, "NML_DISABLE_USAGE_LOGGING": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
+        with tempfile.TemporaryFile("w+") as output:
+            try:
+                done = subprocess.run(
+                    command, stdout=output, stderr=subprocess.PIPE, text=True, timeout=180, env=quiet, check=False
+                )
+                failed = done.stderr.strip().splitlines()[-1] if done.returncode else None
+            except subprocess.TimeoutExpired:
+                failed = "not done within three minutes"
+            output.seek(0)
+            yield from (json.loads(line) for line in output if line.startswith("{"))
+        if failed:
+            yield {"detector": f"{self.name} (rest)", "streams": stream.stem, "failed": failed}
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("alibi-detect", ("alibi-detect==0.13.0",), sees_ours=True),
+        Peer("evidently", ("evidently==0.7.23", "pandas<3")),
+        # It imports statsmodels without asking for it.
+        Peer("nannyml", ("nannyml==0.13.1", "statsmodels")),
+        Peer("river", ("river==0.26.1",)),
+    )
+}
+
+
+def site_packages() -> Path:
+    return Path(np.__file__).parent.parent
+
+
+def beside_peers(wanted: list[str], quick: bool) -> None:
+    """Every detector on every stream set, as two tables."""
+    peers, absent = [], {}
+    for name in wanted:
+        reason = PEERS[name].install()
+        if reason:
+            absent[name] = reason
+        else:
+            peers.append(PEERS[name])
+    windows, repeats, seconds = (22, 1, 1.0) if quick else (102, 5, 4.0)
+    sets = [
+        synthetic(windows, repeats),
+        *real(windows // 2, repeats, {peer.name: peer.site_packages for peer in peers}),
+    ]
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for streams in sets:
+            made: dict[str, Callable[[Rows], Detector]] = {
+                "mlserve": lambda rows, c=streams.categorical: Ours(rows, c, classic=False),  # type: ignore[misc]
+                "mlserve, policy classic": lambda rows, c=streams.categorical: Ours(rows, c, classic=True),  # type: ignore[misc]
+                "never": Never,
+                "always": Always,
+            }
+            found += [judge(name, make, streams, seconds).as_dict() for name, make in made.items()]
+            path = Path(folder) / f"{streams.name}.npz"
+            streams.save(path)
+            for peer in peers:
+                found += peer.judge(path, seconds if streams.name == "synthetic" else seconds / 3)
+    for title, some in (("Synthetic", sets[:1]), ("Real data", sets[1:])):
+        print(f"\n{title}: false alarms per 1,000 clean windows of {WINDOW_ROWS} rows (windows seen); rows until the")
+        print(f"alarm after the change, median (missed/streams of {MOVED_WINDOWS} windows); cost")
+        _print_table([item for item in found if item["streams"] in {streams.name for streams in some}], some)
+    for item in found:
+        if "failed" in item:
+            print(f"  not measured: {item['detector']} on {item['streams']}: {item['failed'][:200]}")
+    for name, reason in absent.items():
+        print(f"  not measured: {name}: {reason}")
+
+
+def _print_table(found: list[dict[str, Any]], sets: list[Streams]) -> None:
+    """A row per detector; per stream set its false alarms, then the delay for each kind of change."""
+    columns = [(streams.name, kind) for streams in sets for kind in (None, *streams.moved)]
+    heads = [kind or ("false alarms" if len(sets) == 1 else f"{name}: false") for name, kind in columns]
+    lines = [["detector", *heads, "µs/row", "B/feature"]]
+    for name in dict.fromkeys(item["detector"] for item in found if "failed" not in item):
+        mine = {item["streams"]: item for item in found if item["detector"] == name and "failed" not in item}
+        cells = [_cell(mine.get(streams), kind) for streams, kind in columns]
+        cost = np.median([item["micros"] for item in mine.values()])
+        size = np.median([item["bytes_per_feature"] for item in mine.values()])
+        lines.append([name, *cells, f"{cost:.2f}", f"{size:.0f}"])
+    print("| " + " | ".join(lines[0]) + " |\n|" + " --- |" + " ---: |" * (len(lines[0]) - 1))
+    for line in lines[1:]:
+        print("| " + " | ".join(line) + " |")
+
+
+def _cell(item: dict[str, Any] | None, kind: str | None) -> str:
+    if item is None:
+        return "-"
+    if kind is None:
+        return f"{1000 * item['alarms'] / item['windows']:.0f} ({item['windows']})"
+    delays = item["delays"][kind]
+    seen = [delay for delay in delays if delay is not None]
+    missed = f"({len(delays) - len(seen)}/{len(delays)})"
+    return f"{np.median(seen):.0f} {missed}" if seen else f"missed {missed}"
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few windows")
-    quick = parser.parse_args(arguments).quick
-    windows, repeats, began = (30, 3, time.perf_counter()) if quick else (400, 20, time.perf_counter())
+    parser.add_argument("--peers", nargs="*", default=[], choices=sorted(PEERS), help="also judge these")
+    options = parser.parse_args(arguments)
+    quick = options.quick
+    windows, repeats, began = (30, 3, time.perf_counter()) if quick else (200, 10, time.perf_counter())
     missed = 0
 
     print(f"False alarms per 1,000 clean windows of {WINDOW_ROWS} rows ({windows} windows)")
@@ -254,15 +357,6 @@ def main(arguments: list[str]) -> int:
         if kind in {"mean 1.0", "mean 0.5"} or settings is small:
             missed += any(value is None or value > limit for value in found)
 
-    print("\nReal data, windows of the rows needed: verdict on clean rows, and on changed ones")
-    for name, ref, clean, changed in real_streams():
-        profile = build_profile(ref)
-        verdicts = []
-        for rows in (clean, changed):
-            found = compare(profile, counts_of(profile, rows, 3), DriftSettings())
-            verdicts.append(f"{sum(item.drifted for item in found)} of {len(found)} features drift")
-        print(f"  {name:<34}{verdicts[0]:>28}{verdicts[1]:>30}")
-
     print("\nCost of counting")
     for features in (10, 30, 100):
         one, many, profile_bytes, counter_bytes = cost(features)
@@ -270,7 +364,7 @@ def main(arguments: list[str]) -> int:
             f"  {features:>4} features: {one:6.1f} us for one row, {many:5.2f} us a row in 32; a feature takes "
             f"{profile_bytes:.0f} B of profile, {counter_bytes:.0f} B counted: {counter_bytes * features / 1e3:.0f} kB"
         )
-    peers(30 if quick else 300)
+    beside_peers(options.peers, quick)
     print(f"\n{time.perf_counter() - began:.0f} s in all, {missed} goals missed")
     return 1 if missed and not quick else 0
 

@@ -23,9 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-APPS = Path(__file__).resolve().parent / "runtime_peers"
-sys.path.insert(0, str(APPS))
-from catalog import Model, build_models, free_port, json_headers
+sys.path.insert(0, str(Path(__file__).resolve().parent / "runtime_peers"))
+from catalog import APPS, Model, build_models, free_port, json_headers
 from runtime import cpu_seconds, first_answer, write_script, wrk
 
 from mlserve_core.artifact import write_manifest
