@@ -20,8 +20,8 @@ TOOLS = ROOT / ".tools" / "pip-tools"
 TORCH_CPU = "https://download.pytorch.org/whl/cpu/torch/"
 EXTRAS = {
     "operator": ["operator"],
-    "runtime-cpu": ["runtime", "onnx", "redis"],
-    "runtime-cuda": ["runtime", "onnx", "redis"],
+    "runtime-cpu": ["runtime", "onnx", "redis", "otel"],
+    "runtime-cuda": ["runtime", "onnx", "redis", "otel", "gpu"],
 }
 
 

@@ -6,9 +6,11 @@ and the check that what came out is an answer at all.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 
 from mlserve_core.artifact import Artifact, ArtifactError, load_artifact
 from mlserve_runtime.backends.base import Backend, DeviceOptions, LoadError
-from mlserve_runtime.backends.loading import load_backend
+from mlserve_runtime.backends.loading import import_framework, load_backend
 from mlserve_runtime.backends.threads import available_cpus
 from mlserve_runtime.batching.queue import Answer, Key
 from mlserve_runtime.errors import BadOutputError
@@ -110,7 +112,7 @@ class ServedModel:
 def load_model(settings: Settings) -> ServedModel:
     """Read, verify, load and warm up. Raises ArtifactError or LoadError; both texts say what to do."""
     began = time.perf_counter()
-    artifact = load_artifact(settings.model_dir, settings.model_digest)
+    artifact = _verified(settings)
     try:
         pipeline = build_pipeline(artifact.spec)
     except PipelineError as error:
@@ -134,6 +136,18 @@ def load_model(settings: Settings) -> ServedModel:
     model.warm_up(settings.max_rows)
     model.loaded_seconds = time.perf_counter() - began
     return model
+
+
+def _verified(settings: Settings) -> Artifact:
+    """The artifact with every file hashed, which takes a second per gigabyte: the framework is imported meanwhile.
+
+    Nothing of the artifact is used before its hashes were compared; only which framework to import is believed early.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="verify") as executor:
+        verified = executor.submit(load_artifact, settings.model_dir, settings.model_digest)
+        with contextlib.suppress(ArtifactError, OSError):
+            import_framework(load_artifact(settings.model_dir, verify=False).spec.format)
+        return verified.result()
 
 
 def collect_outputs(answers: Sequence[Answer]) -> Tensors:

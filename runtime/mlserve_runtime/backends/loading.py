@@ -5,8 +5,20 @@ Imports of torch and onnxruntime happen here, lazily, on the thread that loads.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+
 from mlserve_core.artifact import Artifact
 from mlserve_runtime.backends.base import Backend, DeviceOptions, LoadError
+
+
+def import_framework(form: str) -> None:
+    """Import what a format needs, ahead of time. A framework that is absent is reported by `load_backend`."""
+    if form == "onnx":
+        with contextlib.suppress(ImportError):
+            importlib.import_module("onnxruntime")
+    else:
+        importlib.import_module("mlserve_runtime.backends.torch_loading")
 
 
 def load_backend(artifact: Artifact, options: DeviceOptions, *, allow_code: bool, pinned: bool) -> Backend:

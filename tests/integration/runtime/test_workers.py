@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlserve_core.wire import HEADER_UNIT, TelemetrySnapshot
@@ -122,8 +124,14 @@ def test_counters_are_of_the_pod(pod: RuntimeServer) -> None:
     assert sum(told.live.latency) == 45
     assert (told.revision, told.in_flight, told.ready) == ("local", 0, True)
     assert snapshot(pod).sequence > told.sequence
+    client = triton_grpc.InferenceServerClient(pod.grpc)
+    tensor = triton_grpc.InferInput("x", [1, FEATURES], "FP32")
+    tensor.set_data_from_numpy(np.zeros((1, FEATURES), dtype=np.float32))
+    assert client.infer("tabular", [tensor]).as_numpy("probabilities").shape == (1, 2)
+    client.close()
+    assert snapshot(pod).live.requests == 46
     seen = metrics(pod)
-    assert seen["mlserve_requests_total"] == 80
+    assert seen["mlserve_requests_total"] == 81
     assert seen["mlserve_ready"] == 1
     assert seen["mlserve_processes"] == 2
     assert seen["mlserve_model_info"] == 1
