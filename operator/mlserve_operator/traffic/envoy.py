@@ -82,15 +82,32 @@ def _file(name: str) -> Object:
     return {"resource_api_version": "V3", "path_config_source": source}
 
 
+_IS_GRPC: Final[Object] = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+_AS_TEXT: Final[Object] = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}}
+_TIMED_OUT_CALL: Final[Object] = {
+    "and_filter": {"filters": [{"response_flag_filter": {"flags": ["UT"]}}, {"header_filter": {"header": _IS_GRPC}}]}
+}
+_DEADLINE_EXCEEDED: Final[Object] = {
+    "header": {"key": "grpc-status", "value": "4"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
+_ERRORS: Final[Object] = {
+    # Answers of the router itself look like those of the runtime: `{"error": …}`, or a status of gRPC and its text. A
+    # timeout would be UNAVAILABLE, which clients take for "not carried out, try again".
+    "mappers": [
+        {"filter": _TIMED_OUT_CALL, "headers_to_add": [_DEADLINE_EXCEEDED], "body_format_override": _AS_TEXT},
+        {"filter": {"header_filter": {"header": _IS_GRPC}}, "body_format_override": _AS_TEXT},
+    ],
+    "body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}},
+}
 _RDS: Final[Object] = {"route_config_name": routes.TABLE, "config_source": _file(ROUTES_FILE)}
 _COMMON: Final[Object] = {
     "rds": _RDS,
     "filters": [_FEEDBACK_FILTER, _ROUTER_FILTER],
     # An image of the user's own may speak it; a connection ends with its pod, not with a new weight.
     "upgrades": [{"upgrade_type": "websocket"}],
-    # Answers of the router itself look like those of the runtime.
     "request_id": _REQUEST_ID,
-    "errors": {"body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}},
+    "errors": _ERRORS,
 }
 """What the listeners refer to by name; see compact.py."""
 

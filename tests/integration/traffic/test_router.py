@@ -126,6 +126,25 @@ async def test_a_pod_that_never_answers_is_given_the_timeout_once(tmp_path: Path
     assert sum(len(pod.seen) for pod in pods) == 1
 
 
+async def test_a_call_that_is_never_answered_has_exceeded_its_deadline(tmp_path: Path) -> None:
+    calls = 0
+
+    async def never_answer(_: bytes, __: Any) -> bytes:
+        nonlocal calls
+        calls += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with router(tmp_path, *(Pod(REVISION, calls=never_answer) for _ in range(2))) as front:
+        await front.run(ENTRY)
+        async with grpc.aio.insecure_channel(front.url(ENTRY).removeprefix("http://")) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await channel.unary_unary(GRPC_METHOD)(b"tensor", timeout=10)
+    assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert failed.value.details() == "upstream request timeout"
+    assert calls == 1
+
+
 async def test_bodies_pass_untouched(tmp_path: Path) -> None:
     """Larger than every buffer on the way, in chunks, compressed, over HTTP/2, and mirrored all the while."""
 
@@ -168,6 +187,23 @@ async def test_bodies_pass_untouched(tmp_path: Path) -> None:
             assert (await socket.receive()).data == "hello"
     assert {request.headers.get(wire.HEADER_MIRROR) for request in pods[1].seen} == {"true"}
     assert {request.headers.get(wire.HEADER_MIRROR) for request in pods[0].seen} == {"false"}
+
+
+@pytest.mark.parametrize("trouble", [never, answering(500), None], ids=["never-answers", "fails", "is-not-there"])
+async def test_nobody_waits_for_a_copy(tmp_path: Path, trouble: Handler | None) -> None:
+    shadow = "digits-b"
+    route = Route(weights={REVISION: 100, shadow: 0}, mirror=shadow, mirror_percent=100)
+    entry = envoy.Entry("digits", NAMESPACE, 10_000, route, timeout_seconds=20)
+    copies = [Pod(shadow, trouble)] if trouble else []
+    async with router(tmp_path, Pod(REVISION), *copies) as front:
+        await front.run(entry)
+        started = asyncio.get_running_loop().time()
+        for _ in range(100):
+            async with front.client.post(f"{front.url(entry)}/predict", data=b"{}") as answer:
+                assert (answer.status, answer.headers[wire.HEADER_REVISION]) == (200, REVISION)
+        took = asyncio.get_running_loop().time() - started
+    assert took < entry.timeout_seconds / 2
+    assert all(len(pod.seen) >= 99 for pod in copies), "the last may be under way"
 
 
 async def test_nothing_is_logged_about_requests(tmp_path: Path) -> None:
