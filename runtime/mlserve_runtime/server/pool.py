@@ -209,6 +209,10 @@ class Pool:
                 self._phase = Phase.FAILED
                 self._stop.set()
                 return status or 1
+            if self._phase is not Phase.READY:
+                logger.error("process %d ended with status %d while the pod was leaving", index, status)
+                await self._stop.wait()
+                return status
             self.restarts += 1
             if time.monotonic() - began > _STEADY_SECONDS:
                 pause = _FIRST_PAUSE_SECONDS

@@ -77,7 +77,7 @@ class Process:
         self._listen_management()
         if place is not None:
             # The parent holds the other end; it is readable once the parent is gone, however it went.
-            loop.add_reader(sys.stdin, self._stop.set)
+            loop.add_reader(sys.stdin, self._orphaned)
         drain = functools.partial(self.drainer.drain, delay=self.settings.drain_delay)
         drain_socket = await serve_drain_socket(socket_path, drain)
         self._start(self._load)
@@ -87,6 +87,12 @@ class Process:
         drain_socket.close()
         socket_path.unlink(missing_ok=True)
         return status
+
+    def _orphaned(self) -> None:
+        asyncio.get_running_loop().remove_reader(sys.stdin)
+        if not self._stop.is_set():
+            logger.error("the parent is gone: leaving as well")
+            self._stop.set()
 
     def _start(self, body: Callable[[], Awaitable[None]]) -> None:
         self._background.append(asyncio.ensure_future(body()))
