@@ -6,12 +6,15 @@ no script runs and nothing is fetched.
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+
+from mlserve_core.statistics.drift import SEVERITY_RATIOS, Severity
 
 if TYPE_CHECKING:
     from mlserve_core.statistics.profile import CategoricalFeature, NumericFeature
@@ -39,7 +42,7 @@ def _svg(figure: Any, label: str) -> str:
     plt.close(figure)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)
 
 
 def bin_labels(feature: NumericFeature | CategoricalFeature, bins: int) -> list[str]:
@@ -60,9 +63,11 @@ def histogram(title: str, labels: Sequence[str], reference: Sequence[int], curre
         axes.bar(positions, _shares(reference), width=width, color=REFERENCE, label="reference")
         if current is not None:
             axes.bar([p + width for p in positions], _shares(current), width=width, color=CURRENT, label="current")
-            axes.legend(frameon=False, loc="upper right", fontsize=8)
+            axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2, fontsize=8)
         every = max(1, len(labels) // 12)
-        axes.set_xticks(list(positions)[::every], list(labels)[::every], rotation=30, ha="right", fontsize=7)
+        middle = 0.0 if current is None else width / 2
+        ticks = [p + middle for p in positions][::every]
+        axes.set_xticks(ticks, list(labels)[::every], rotation=30, ha="right", rotation_mode="anchor", fontsize=7)
         axes.set_ylabel("share")
         axes.set_title(title, loc="left", fontsize=9)
         return _svg(figure, f"histogram of {title}")
@@ -74,14 +79,24 @@ def _shares(counts: Sequence[int]) -> list[float]:
 
 
 def effects(title: str, times: Sequence[Any], values: Sequence[float], threshold: float) -> str:
-    """Effect per window over time with the threshold that counts as drift, in percent."""
+    """Effect per window over time, in percent, with the effects from which its severity is low, medium and high."""
     with mpl.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 1.5))
+        figure, axes = plt.subplots(figsize=(6.4, 1.9))
         axes.plot(range(len(values)), values, color=CURRENT, marker="o", markersize=3)
-        axes.axhline(threshold, color=ALARM, linestyle="--", linewidth=1)
+        for severity in (Severity.LOW, Severity.MEDIUM, Severity.HIGH):
+            level = threshold * SEVERITY_RATIOS[severity]
+            if severity is Severity.LOW or level <= max(values, default=0.0):
+                axes.axhline(level, color=ALARM, linestyle="--", linewidth=1)
+                place = axes.get_yaxis_transform()
+                axes.text(1.005, level, severity.value, transform=place, color=ALARM, va="center", fontsize=7)
         every = max(1, len(times) // 8)
         axes.set_xticks(
-            range(len(times))[::every], [str(t) for t in times[::every]], rotation=20, ha="right", fontsize=7
+            range(len(times))[::every],
+            [str(t) for t in times[::every]],
+            rotation=20,
+            ha="right",
+            rotation_mode="anchor",
+            fontsize=7,
         )
         axes.set_ylim(bottom=0)
         axes.set_ylabel("effect, %")

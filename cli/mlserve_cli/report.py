@@ -104,14 +104,16 @@ def _features(windows: Sequence[Mapping[str, Any]], profile: ReferenceProfile | 
         return Section("Features", text="Nothing to show.")
     ranked = sorted(windows[0]["features"], key=lambda item: -item["effect"])
     drawn: list[str] = []
-    oldest_first = list(reversed(windows))
+    revision = windows[0]["revision"]
+    oldest_first = [window for window in reversed(windows) if window["revision"] == revision]
     for item in ranked[:MAX_FEATURES]:
         name = item["name"]
         drawn += _beside_reference(name, windows[0].get("counts", {}).get(name), profile)
         series = [(w["windowEnd"], f["effect"]) for w in oldest_first for f in w["features"] if f["name"] == name]
         times = [at(time)[5:16] for time, _ in series]
         drawn.append(plots.effects(name, times, [100 * effect for _, effect in series], 100 * item["threshold"]))
-    return Section("Features", "The strongest first.", *_effects_table(ranked), drawn)
+    text = f"Of {revision}, the strongest first."
+    return Section("Features", text, *_effects_table(ranked), drawn)
 
 
 def _effects_table(features: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], list[tuple[object, ...]]]:
@@ -122,12 +124,18 @@ def _effects_table(features: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str]
             f"{100 * f['effect']:.1f}",
             f"{100 * f['threshold']:.0f}",
             f["severity"],
-            "" if f.get("pValue") is None else f"{f['pValue']:.2g}",
+            _p_value(f.get("pValue")),
             f"{f.get('psi', 0):.3f}",
         )
         for f in features
     ]
     return columns, rows
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2g}" if value else "< 1e-300"
 
 
 def _beside_reference(name: str, current: Sequence[int] | None, profile: ReferenceProfile | None) -> list[str]:

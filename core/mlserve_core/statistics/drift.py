@@ -45,6 +45,8 @@ class Severity(StrEnum):
 
 
 SEVERITIES: Final = tuple(Severity)
+SEVERITY_RATIOS: Final = {Severity.LOW: 1, Severity.MEDIUM: 2, Severity.HIGH: 4}
+"""Times the effect that counts from which a severity begins."""
 
 
 class Result(BaseModel):
@@ -250,7 +252,7 @@ def severity_of(ratio: float) -> Severity:
     >>> [severity_of(ratio).value for ratio in (0.9, 1, 2, 4)]
     ['none', 'low', 'medium', 'high']
     """
-    return SEVERITIES[sum(ratio >= limit for limit in (1, 2, 4))]
+    return SEVERITIES[sum(ratio >= limit for limit in SEVERITY_RATIOS.values())]
 
 
 def _classic_severity(p_value: float) -> Severity:
