@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 _ROUNDS: Final = 5
 _BUDGET_SECONDS: Final = 0.25
 """Time given to the comparison of executables; a slow model is compared on fewer sizes rather than started late."""
+_COMPARISON_SECONDS: Final = 1.0
+"""Time an executable has to show that it gives the model's answers."""
 _PATIENCE_SECONDS: Final = 1.0
 """A model whose first run of every batch size took longer runs as it is: freezing one may take minutes (a loop of
 thousands of convolutions is unrolled), and the readiness of its pod is worth more than a few percent."""
@@ -92,8 +94,9 @@ class TorchBackend:
         """Run every batch size once (errors of the model come out here), then choose executables by time."""
         arguments: dict[int, list[torch.Tensor]] = {}
         began = time.perf_counter()
+        wanted: dict[int, Tensors] = {}
         for rows, inputs in samples.items():
-            self(inputs)
+            wanted[rows] = self(inputs)
             arguments[rows] = [torch.from_numpy(array) for array in inputs.values()]
         spent = time.perf_counter() - began
         if self._accelerator is not None:
@@ -107,7 +110,7 @@ class TorchBackend:
             self._executables += [
                 candidate
                 for candidate in self._candidates(arguments[max(arguments)])
-                if self._agrees(candidate, arguments)
+                if self._agrees(candidate, arguments, wanted, time.perf_counter() + _COMPARISON_SECONDS)
             ]
             if len(self._executables) > 1:
                 self._measure(arguments)
@@ -162,14 +165,27 @@ class TorchBackend:
                 logger.info("the model is not frozen: %s", str(error).splitlines()[0] if str(error) else error)
                 return []
 
-    def _agrees(self, candidate: _Executable, arguments: Mapping[int, list[torch.Tensor]]) -> bool:
-        """Whether a candidate gives the module's answers on every size, after the runs that specialise it."""
+    def _agrees(
+        self,
+        candidate: _Executable,
+        arguments: Mapping[int, list[torch.Tensor]],
+        wanted: Mapping[int, Tensors],
+        until: float,
+    ) -> bool:
+        """Whether a candidate gives the module's answers on every size, within the time there is.
+
+        A graph is specialised in its first runs, so the smallest and the largest size are run several times.
+        """
+        ends = {min(arguments), max(arguments)}
         try:
-            for example in arguments.values():
-                wanted = named_outputs(self._module(*example), self._outputs)
-                for _ in range(3):
-                    got = named_outputs(candidate.call(*example), self._outputs)
-                if not all(torch.allclose(wanted[n], got[n], rtol=1e-3, atol=1e-4, equal_nan=True) for n in wanted):
+            for rows, example in arguments.items():
+                for _ in range(3 if rows in ends else 1):
+                    results = named_outputs(candidate.call(*example), self._outputs)
+                    if time.perf_counter() > until:
+                        logger.info("executable %s is too slow to be compared with the model", candidate.name)
+                        return False
+                got = {name: _to_numpy(value) for name, value in results.items()}
+                if not all(_close(wanted[rows][name], got[name]) for name in self._outputs):
                     logger.warning("executable %s gives other answers than the model; it is not used", candidate.name)
                     return False
         except (RuntimeError, LoadError, NotImplementedError) as error:
@@ -202,6 +218,12 @@ def _best_micros(call: Callable[..., Any], example: list[torch.Tensor]) -> float
         call(*example)
         best = min(best, time.perf_counter() - began)
     return best * 1e6
+
+
+def _close(wanted: Any, got: Any) -> bool:
+    if wanted.dtype.kind != "f":
+        return bool(np.array_equal(wanted, got))
+    return wanted.shape == got.shape and bool(np.allclose(wanted, got, rtol=1e-3, atol=1e-4, equal_nan=True))
 
 
 def _to_numpy(value: Any) -> Any:
