@@ -320,7 +320,7 @@ class Reconciler:
             name=observed.name,
             namespace=observed.namespace,
             state=decision.state,
-            observation=observed.observation,
+            observation=self._seen_after(observed),
             snapshots=observed.snapshots,
             digests={**observed.digests} | self._pinned(observed, dict(observed.snapshots)),
             obstacle=obstacle,

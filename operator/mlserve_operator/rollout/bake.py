@@ -96,5 +96,7 @@ def _limit(state: RolloutState, observation: Observation, check: str) -> float:
             requests += lane.requests - lane.client_errors - lane.rejected
             bad += lane.server_errors + lane.timeouts if check == "errors" else lane.bad_outputs
     if requests < MIN_KNOWN:
+        requests, bad = state.baseline.get(check, (0, 0))
+    if requests < MIN_KNOWN:
         return UNKNOWN_RATE
     return min(max(GROSS_RATE, GROSS_FACTOR * bad / requests), 0.95)

@@ -316,11 +316,14 @@ def _promoted(state: RolloutState, observation: Observation) -> Transition:
     """Move the pointer: stable becomes previous and stays warm."""
     bake = observation.spec.rollout.bake_seconds
     new, old = state.canary, state.stable
-    message = f"{new} replaces {old}, which stays warm for {bake} s"
+    checks = state.evidence.checks if state.evidence is not None else {}
+    baseline = {name: (check.stable, check.stable_bad) for name, check in checks.items()}
+    warm = "keeps what GPUs are left" if plan.is_short_of_gpus(state, observation) else "stays warm"
+    message = f"{new} replaces {old}, which {warm} for {bake} s"
     state = change(
         state, phase=Phase.BAKING, stable=new, previous=old, canary=None, canary_since=None, weight=0,
         mirror_percent=0, step=None, step_started_at=None, shadowed=False, climbing=False, promoting=False,
-        immediate=False, pauses=(), evidence=None, retained_until=observation.now + bake, stalled=False,
-        reason=Reason.PROMOTED, message=message,
+        immediate=False, pauses=(), evidence=None, baseline=baseline, retained_until=observation.now + bake,
+        stalled=False, reason=Reason.PROMOTED, message=message,
     )  # fmt: skip
     return state, (normal(Reason.PROMOTED, message),)

@@ -229,6 +229,9 @@ class RolloutState(Frozen):
     """The step is done and the canary is being scaled for the next weight."""
     promoting: bool = False
     """All steps are done (or `promote` was asked for): the canary is scaled up and takes everything."""
+    baseline: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    """Baking: units and bad events of the previous revision in the comparison that ended, per check. It is held to
+    them when its pods are gone."""
     full_size: int | None = None
     """Pods of stable when the trial began: what all requests need, should stable have to give up pods for it."""
     immediate: bool = False

@@ -40,6 +40,7 @@ def _no_trial(state: RolloutState) -> RolloutState:
         retained_until=None,
         canary_since=None,
         full_size=None,
+        baseline={},
         weight=0,
         mirror_percent=0,
         step=None,

@@ -22,6 +22,7 @@ from mlserve_operator.rollout.state import (
     PauseCause,
     PodObservation,
     QueryResult,
+    Rejection,
     RevisionHealth,
     RolloutState,
     Route,
@@ -192,6 +193,48 @@ def test_a_promoted_revision_that_dies(ready_previous: int, phase: Phase, servin
     assert (decision.state.phase, decision.route.weights[serving]) == (phase, 100)
 
 
+@pytest.mark.parametrize(
+    ("reason", "phase"),
+    [
+        pytest.param(None, Phase.ROLLING_BACK, id="back to what served before"),
+        pytest.param(Reason.MANUAL_ABORT, Phase.ROLLING_BACK, id="undone by a person who was wrong"),
+        pytest.param(Reason.ANALYSIS_FAILED, Phase.BAKING, id="no ping-pong with what was found bad"),
+    ],
+)
+def test_the_way_back_from_a_promotion(reason: Reason | None, phase: Phase) -> None:
+    rejected = (Rejection(revision="v1", reason=reason, message="m", at=NOW),) if reason else ()
+    state = phase_state(Phase.BAKING).model_copy(update={"rejected": rejected})
+    after, _ = PHASES[Phase.BAKING](state, seen(state), ROLLBACK)
+    assert after.phase is phase
+    assert after.stable == ("v1" if phase is Phase.ROLLING_BACK else "v2")
+
+
+@pytest.mark.parametrize(
+    ("baseline", "phase"),
+    [
+        pytest.param({"errors": (1000, 10)}, Phase.ROLLED_BACK, id="known from the comparison"),
+        pytest.param({}, Phase.BAKING, id="unknown: only what fails half of the requests is gross"),
+    ],
+)
+def test_without_pods_the_previous_revision_is_what_the_comparison_saw(
+    baseline: dict[str, tuple[int, int]], phase: Phase
+) -> None:
+    """Where GPUs are short nothing of the previous revision may be left to ask."""
+    state = phase_state(Phase.BAKING).model_copy(update={"baseline": baseline})
+    health = {"v2": RevisionHealth(desired=2, ready=2), "v1": RevisionHealth(desired=0)}
+    policy = spec(maxSurgeGpus=0)
+    for look in range(6):
+        pods = (pod("v2", requests=200 * look, server_errors=40 * look),)
+        observation = seen(
+            state, now=NOW + 15 * look, pods=pods, revisions=health, spec=policy, gpus={"v1": 1, "v2": 1}
+        )
+        state = step(state, observation.model_copy(update={"target": "v2"})).state
+        if state.phase is not Phase.BAKING:
+            break
+    gone_back = state.rejection("v2") is not None
+    assert gone_back is (phase is Phase.ROLLED_BACK)
+
+
 # --- the spec and the person --------------------------------------------------------------------------------------
 
 
@@ -202,6 +245,18 @@ def test_a_new_spec_in_mid_rollout_takes_the_canary_out_first() -> None:
     assert decision.state.rejected == ()
     later = step(decision.state, seen(decision.state, target="v3"))
     assert (later.state.phase, later.state.canary) == (Phase.PROGRESSING, "v3")
+
+
+def test_a_canary_on_its_way_out_keeps_its_pods_until_it_is_drained() -> None:
+    state = phase_state(Phase.PROGRESSING).model_copy(update={"weight": 50})
+    health = {"v1": RevisionHealth(desired=4, ready=4), "v2": RevisionHealth(desired=3, ready=3)}
+    policy = spec(steps=[{"weight": 50}])
+    decision = step(state, seen(state, spec=policy, target="v1", revisions=health))
+    assert (decision.state.weight, decision.state.phase) == (0, Phase.ROLLING_BACK)
+    sizes = {plan.revision: plan.replicas for plan in decision.revisions}
+    assert sizes["v2"] == 3, "routers may still send it requests"
+    gone = step(decision.state, seen(decision.state, spec=policy, target="v1", revisions=health))
+    assert [plan.revision for plan in gone.revisions] == ["v1"]
 
 
 def test_back_to_the_stable_spec_ends_the_rollout_and_restarts_nothing() -> None:

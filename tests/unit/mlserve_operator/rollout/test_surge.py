@@ -144,7 +144,8 @@ class Cluster:
             decision = step(self.state, seen)
             full = self.spec.replicas
             gpus = [GPUS[plan.revision] for plan in decision.revisions]
-            bound = full * max(gpus, default=0) + (self.spec.rollout.max_surge_gpus or 0)
+            surge = self.spec.rollout.max_surge_gpus
+            bound = full * max(gpus, default=0) + (full if surge is None else surge)
             # Pods of a third revision go before those that replace them come: also counted by `held`.
             assert self.held(decision) <= max(bound, self.held_before()), decision.state
             serving = [name for name, weight in decision.route.weights.items() if weight]
@@ -252,6 +253,18 @@ def test_a_promoted_revision_that_turns_bad_is_replaced_pod_by_pod(surge: int) -
     assert cluster.wanted == {"v1": 4}
     back = [decision.route.weights.get("v1", 0) for decision in decisions]
     assert back[: back.index(100) + 1] == sorted(back[: back.index(100) + 1])
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, 0), (0, None), (0, 3)], ids=["bounded", "freed", "widened"])
+def test_the_bound_may_change_in_mid_rollout(before: int | None, after: int | None) -> None:
+    cluster = started(4, 0, maxSurgeGpus=before)
+    while cluster.state.weight < 50:
+        cluster.run(1, "v2")
+    cluster.spec = gpu_spec(4, 0, maxSurgeGpus=after)
+    # Down to a new bound in one tick; from then on `run` holds every tick to it.
+    cluster.obey(step(cluster.state, cluster.observe("v2")))
+    cluster.run(300, "v2")
+    assert (cluster.state.phase, cluster.state.stable, cluster.wanted) == (Phase.HEALTHY, "v2", {"v2": 4})
 
 
 def test_an_autoscaled_size_is_what_stable_had_before_it_gave_up_pods() -> None:
