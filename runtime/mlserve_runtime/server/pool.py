@@ -105,7 +105,8 @@ class Pool:
         self._processes = processes
         self._workers: dict[int, Worker] = {}
         self._memory = create_memory()
-        self._directory = Path(tempfile.mkdtemp(prefix="ml-", dir=settings.drain_socket.parent))
+        self._directory = Path()
+        """Sockets of the processes; exists while they run, readable by this user only."""
         self._stop = asyncio.Event()
         self._asking = asyncio.Lock()
         self._kept: list[TelemetrySnapshot] = []
@@ -125,6 +126,7 @@ class Pool:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         reserved = self._reserve_ports()
+        self._directory = Path(tempfile.mkdtemp(prefix="ml-", dir=self.settings.drain_socket.parent))
         management = embed(build_management(self))
         listener = bind(self.settings.host, self.settings.management_port)
         serving = asyncio.ensure_future(management.serve(sockets=[listener]))
@@ -188,6 +190,8 @@ class Pool:
         for name in ("http", "grpc"):
             number = getattr(self.settings, f"{name}_port")
             if number >= 0:
+                # Sharing would succeed beside another server of the same user, and give it half of the connections.
+                bind(self.settings.host, number).close()
                 reserved.append(bind(self.settings.host, number, shared=True))
                 numbers[f"{name}_port"] = reserved[-1].getsockname()[1]
                 _log_listener(name, reserved[-1])

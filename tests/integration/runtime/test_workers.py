@@ -149,7 +149,9 @@ def test_a_model_that_does_not_load_ends_the_pod(start: Start, tabular: Path, tm
     assert server.termination_log.read_text().startswith("ChecksumMismatch: ")
 
 
-def test_processes_end_with_their_parent(pod: RuntimeServer) -> None:
+def test_processes_end_with_their_parent(pod: RuntimeServer, start: Start, tabular: Path) -> None:
+    second = start(tabular, "--processes", "2", "--http-port", str(pod.ports["http"]))
+    assert second.process.wait(30) != 0, "ports are shared with nobody else"
     workers = process_ids(pod)
     pod.process.kill()
     pod.process.wait(10)
