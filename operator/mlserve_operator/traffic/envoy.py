@@ -69,7 +69,7 @@ _FEEDBACK_FILTER: Final[Object] = {
                     "on_present": {"metadata_namespace": routes.FEEDBACK_METADATA, "key": "id"},
                 }
             ],
-            "allow_content_types": ["application/json", "application/x-www-form-urlencoded"],
+            "allow_content_types_regex": {"regex": ".*"},  # clients name it in many ways; the runtime asks for none
             "allow_empty_content_type": True,
         },
     },

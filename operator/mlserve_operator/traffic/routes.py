@@ -58,6 +58,8 @@ def _is_copy(answer: str) -> Object:
 
 COMMON: Final[Object] = {
     "retries": _RETRIES,
+    # Not what was cut off: it may have been counted, and another pod would count it once more.
+    "unheard": {**_RETRIES, "retry_on": "connect-failure,refused-stream,retriable-headers"},
     "mark_copy": [{"append": _is_copy("true")}],
     "by_id": [{"header": {"header_name": wire.HEADER_PREDICTION_ID}}],
     "read_id": {FEEDBACK_FILTER: {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}},
@@ -186,6 +188,7 @@ def _feedback(entry: Entry) -> list[Object]:
             "cluster": feedback_cluster(revision),
             "hash_policy": "*by_id",
             "timeout": f"{entry.timeout_seconds}s",
+            "retry_policy": "*unheard",
         }
         return {
             "match": match,

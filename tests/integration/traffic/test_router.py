@@ -81,10 +81,12 @@ async def test_a_draining_pod_sends_its_requests_to_another_and_is_heard_when_th
     leaving, staying = Pod(REVISION, draining), Pod(REVISION)
     async with router(tmp_path, leaving, staying) as front:
         await front.run(ENTRY)
-        for _ in range(60):
-            async with front.client.post(f"{front.url(ENTRY)}/predict", data=b"{}") as answer:
-                assert answer.status == 200
-        assert leaving.seen, "the test wants both to be asked"
+        for path in ("predict", "feedback"):
+            for number in range(60):
+                body = json.dumps({"id": f"prediction-{number}"})
+                async with front.client.post(f"{front.url(ENTRY)}/{path}", data=body) as answer:
+                    assert answer.status == 200
+            assert f"/{path}" in {request.path for request in leaving.seen}, "the test wants both to be asked"
         staying.handler = draining
         async with front.client.post(f"{front.url(ENTRY)}/predict", data=b"{}") as answer:
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")
@@ -245,7 +247,7 @@ async def test_a_neighbour_that_comes_and_goes_is_not_felt(tmp_path: Path) -> No
     assert len(neighbour.seen) == 1
 
 
-@pytest.mark.parametrize("by", ["body", "header"])
+@pytest.mark.parametrize("by", ["application/json", "application/json; charset=utf-8", "text/plain", "header"])
 async def test_feedback_on_a_prediction_always_meets_the_same_pod(tmp_path: Path, by: str) -> None:
     pods = [Pod(REVISION, echo) for _ in range(3)]
     met: dict[str, set[str]] = {f"prediction-{number}": set() for number in range(40)}
@@ -253,8 +255,9 @@ async def test_feedback_on_a_prediction_always_meets_the_same_pod(tmp_path: Path
         await front.run(ENTRY)
         for _ in range(3):
             for name, seen in met.items():
-                body = {"label": "7", "id": name} if by == "body" else {}
-                headers = {wire.HEADER_PREDICTION_ID: name} if by == "header" else {"content-type": "application/json"}
+                body, headers = {"label": "7", "id": name}, {"content-type": by}
+                if by == "header":
+                    body, headers = {}, {wire.HEADER_PREDICTION_ID: name}
                 before = [len(pod.seen) for pod in pods]
                 async with front.client.post(
                     f"{front.url(ENTRY)}/feedback", data=json.dumps(body), headers=headers
