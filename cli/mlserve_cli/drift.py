@@ -120,7 +120,9 @@ def read_profile(path: str) -> ReferenceProfile:
     """The profile of a file. Raises CommandError that says what is wrong with it."""
     try:
         return ReferenceProfile.from_json(Path(path).read_bytes())
-    except (OSError, ProfileError) as error:
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from None
+    except ProfileError as error:
         raise CommandError(f"{path}: {error}") from None
 
 
@@ -207,8 +209,11 @@ def _tell(result: dict[str, Any], html: str | None, title: str, *, as_json: bool
     found = result["drift"]
     click.echo(f"drift of the population: {found['verdict']} ({found['rows']} rows)")
     ranked = sorted(found["features"], key=lambda item: -item["effect"])[:10]
-    rows = [(f["name"], f"{100 * f['effect']:.1f}", f["severity"], _p(f["pValue"])) for f in ranked]
-    console.print(table(("FEATURE", "EFFECT %", "SEVERITY", "P"), rows))
+    rows = [
+        (f["name"], f"{100 * f['effect']:.1f}", f["severity"], _p(f["pValue"]), f"{100 * f['missing']:.1f}")
+        for f in ranked
+    ]
+    console.print(table(("FEATURE", "EFFECT %", "SEVERITY", "P", "UNUSABLE %"), rows))
 
 
 def _p(value: float | None) -> str:

@@ -11,7 +11,7 @@ import click
 from mlserve_cli.errors import CommandError
 from mlserve_cli.output import console, output_option, print_json, table
 from mlserve_cli.tabular import Columns, read_columns
-from mlserve_core.statistics.build import build_profile
+from mlserve_core.statistics.build import MIN_CATEGORY_SHARE, build_profile
 from mlserve_core.statistics.drift import DriftSettings, reference_rows_needed
 from mlserve_core.statistics.profile import CategoricalFeature, NumericFeature, ProfileError, ReferenceProfile
 
@@ -39,6 +39,9 @@ def build(data: str, target: str, categorical: tuple[str, ...], model_name: str,
     made = profile_of(columns, categorical, model_name=model_name, model_digest=model_digest)
     Path(target).write_text(made.to_json(), encoding="utf-8")
     click.echo(f"wrote {target}: {made.rows} rows, {len(made.features)} features, digest {made.digest()}")
+    for feature in made.features:
+        if words := _says_nothing(feature, made.rows):
+            click.echo(f"warning: {feature.name}: {words}", err=True)
     wanted = reference_rows_needed(made, DriftSettings())
     if made.rows < wanted:
         click.echo(
@@ -47,6 +50,20 @@ def build(data: str, target: str, categorical: tuple[str, ...], model_name: str,
             "Give more rows, or ask for a larger effect (spec.drift.effectPercent).",
             err=True,
         )
+
+
+def _says_nothing(feature: NumericFeature | CategoricalFeature, rows: int) -> str:
+    """Why drift of a feature could hardly be seen, or nothing."""
+    if feature.missing == rows:
+        return "every value is missing; only that values appear can be told"
+    if isinstance(feature, NumericFeature):
+        return "every value is the same; only that it changes can be told" if feature.min == feature.max else ""
+    if not feature.categories:
+        return (
+            f"no value has {MIN_CATEGORY_SHARE:.1%} of the rows, so nothing can be told of it; "
+            "leave out columns that name single things"
+        )
+    return "every value is the same; only that it changes can be told" if len(feature.categories) == 1 else ""
 
 
 def profile_of(

@@ -6,14 +6,14 @@ one window and counts nothing twice.
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
-
 from mlserve_core.statistics import panes
 from mlserve_core.statistics.drift import CONFIDENCE, PREDICTION
-from mlserve_core.statistics.profile import ReferenceProfile
+from mlserve_core.statistics.profile import ProfileError, ReferenceProfile
 from mlserve_core.wire import LABEL_REVISION
 from mlserve_operator.failures import is_ready
 from mlserve_operator.history import WindowRecord
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mlserve_operator.telemetry import Telemetry
 
 Object = dict[str, Any]
+
+logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS: Final = 60.0
 SHORTEST_PAUSE_SECONDS: Final = 1.0
@@ -50,6 +52,7 @@ class DriftWatch:
     history: History
     _states: dict[Hashable, DriftState] = field(default_factory=dict)
     _profiles: dict[tuple[str, str], Object | None] = field(default_factory=dict)
+    _read_profiles: dict[tuple[str, str], ReferenceProfile | None] = field(default_factory=dict)
 
     async def profile(self, namespace: str, name: str, revision: str) -> Object | None:
         """The reference profile of a revision, asked once from one of its ready pods; None while nobody can tell."""
@@ -73,7 +76,7 @@ class DriftWatch:
         if observation.spec.drift.enabled:
             for revision in observation.revisions:
                 raw = await self.profile(namespace, name, revision)
-                if raw is not None and (profile := _read(raw)) is not None:
+                if raw is not None and (profile := self._read(namespace, revision, raw)) is not None:
                     profiles[revision] = profile
         before = self._states.get(key, DriftState())
         state, events, closed = watch(before, observation, profiles)
@@ -84,6 +87,17 @@ class DriftWatch:
             digest = profiles[revision].digest()
             self.history.record_window(WindowRecord(namespace, name, revision, digest, result, counts))
         return observation.model_copy(update={"drift": state.results, "inputs_moved_at": state.moved_at}), events
+
+    def _read(self, namespace: str, revision: str, raw: Object) -> ReferenceProfile | None:
+        """The profile; None (said once) for one of another release, which is not watched rather than misread."""
+        key = (namespace, revision)
+        if key not in self._read_profiles:
+            self._read_profiles[key] = None
+            try:
+                self._read_profiles[key] = ReferenceProfile.from_json(json.dumps(raw))
+            except ProfileError as error:
+                logger.warning("drift of %s/%s is not watched: %s", namespace, revision, error)
+        return self._read_profiles[key]
 
     def pause(self, spec: ModelDeploymentSpec) -> float | None:
         """Seconds until the counters should be read again though nothing happens; None if they need not."""
@@ -98,6 +112,7 @@ class DriftWatch:
         gone = [item for item in self._profiles if item[0] == namespace and item[1].startswith(prefix)]
         for item in gone:
             del self._profiles[item]
+            self._read_profiles.pop(item, None)
 
 
 def _counted(before: RevisionDrift, after: RevisionDrift) -> dict[str, list[int]]:
@@ -109,10 +124,3 @@ def _counted(before: RevisionDrift, after: RevisionDrift) -> dict[str, list[int]
         return {}
     features = {name: list(feature.counts) for name, feature in counts.features.items()}
     return {**features, PREDICTION: list(counts.predictions), CONFIDENCE: list(counts.confidence)}
-
-
-def _read(raw: Object) -> ReferenceProfile | None:
-    try:
-        return ReferenceProfile.model_validate(raw)
-    except ValidationError:  # of a newer release: not watched rather than misread
-        return None

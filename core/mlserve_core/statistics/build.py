@@ -188,7 +188,8 @@ def _categorical(name: str, column: NDArray[Any], halves: list[NDArray[np.intp]]
     distinct, counts = np.unique(np.array(present, dtype=object), return_counts=True)
     order = np.lexsort((np.arange(len(distinct)), -counts))
     frequent = [i for i in order if counts[i] >= MIN_CATEGORY_SHARE * len(present)][:MAX_CATEGORIES]
-    rare = [str(distinct[i]) for i in order if i not in set(frequent)]
+    chosen = set(frequent)
+    rare = [str(distinct[i]) for i in order if i not in chosen]
     bare = CategoricalFeature(
         name=name,
         categories=[str(distinct[i]) for i in frequent],

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 SCHEMA_VERSION: Final = 1
@@ -226,8 +226,23 @@ class ReferenceProfile(ProfileModel):
         """
         try:
             return cls.model_validate_json(text)
-        except ValueError as error:
-            raise ProfileError(f"profile.json cannot be used: {error}") from error
+        except ValidationError as error:
+            raise ProfileError(f"this profile cannot be used: {_problems(error)}") from error
+
+
+def _problems(error: ValidationError) -> str:
+    """What is wrong with a profile, where, and what would have worked."""
+    found = error.errors(include_url=False)
+    first = found[0]
+    if first["type"] == "json_invalid":
+        return f"it is no JSON ({first['ctx']['error']}); `mlserve profile build` writes one"
+    if first["loc"] == ("schemaVersion",):
+        return (
+            f"it has schema version {first['input']!r}, this release reads version {SCHEMA_VERSION}; "
+            "build it again with `mlserve profile build`, or use the release that wrote it"
+        )
+    told = [f"{'.'.join(map(str, item['loc'])) or 'profile'}: {item['msg']}" for item in found[:3]]
+    return "; ".join(told) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
 
 
 def as_binned_type(values: NDArray[Any]) -> Floats:

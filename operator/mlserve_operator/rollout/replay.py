@@ -34,6 +34,8 @@ ROWS_PER_LOOK: Final = 50
 """Canary rows of one look where no timestamps say how long a look is."""
 MAX_LOOKS: Final = 200
 """A long log is cut into wider looks, so that trying a policy takes seconds."""
+FULLEST_LOOK: Final = 0.5
+"""Share of the rows in one look from which the clock is not believed."""
 SETTLED: Final = frozenset({Phase.BAKING, Phase.ROLLED_BACK, Phase.ROLLING_BACK, Phase.PAUSED})
 
 
@@ -96,7 +98,7 @@ def replay(
 def check(profile: ReferenceProfile, data: Columns, spec: ModelDeploymentSpec | None = None) -> dict[str, Any]:
     """Rows against a reference alone: the same JSON, with no looks and no canary."""
     policy = spec or ModelDeploymentSpec.model_validate({"model": {"uri": "file:///replay"}})
-    result = _drift(profile, _arm(profile, STABLE, data), policy)
+    result = _drift(profile, _arm(profile, "the data", data), policy)
     drifted = result.verdict is DriftVerdict.DRIFT
     return {
         "decision": "Alert" if drifted else "Hold",
@@ -315,7 +317,10 @@ def _run(
 
 
 def _cut(arms: Mapping[str, Arm], interval: float) -> list[dict[str, NDArray[np.intp]]]:
-    """Rows of each look: by time where all rows have one and they last for some looks, else in equal parts."""
+    """Rows of each look: by time where all rows have one and they last for some looks, else in equal parts.
+
+    A clock that jumped (one row of 1970 is enough) would leave nearly all rows in one look; then time tells nothing.
+    """
     times = [arm.times for arm in arms.values() if arm.times is not None and np.isfinite(arm.times).all()]
     if len(times) == len(arms):
         begin, end = min(t.min() for t in times), max(t.max() for t in times)
@@ -327,7 +332,9 @@ def _cut(arms: Mapping[str, Arm], interval: float) -> list[dict[str, NDArray[np.
                 for name, arm in arms.items()
                 if arm.times is not None
             }
-            return [{name: np.flatnonzero(place == i) for name, place in places.items()} for i in range(n)]
+            rows = np.bincount(np.concatenate(list(places.values())), minlength=n)
+            if rows.max() <= FULLEST_LOOK * rows.sum():
+                return [{name: np.flatnonzero(place == i) for name, place in places.items()} for i in range(n)]
     n = min(max(len(arms[CANARY]) // ROWS_PER_LOOK, 1), MAX_LOOKS)
     parts = {name: np.array_split(np.arange(len(arm)), n) for name, arm in arms.items()}
     return [{name: parts[name][i] for name in arms} for i in range(n)]

@@ -225,7 +225,7 @@ def test_json_round_trip_keeps_the_digest_and_size_stays_small() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"schemaVersion": 2}, "schemaVersion", id="another schema"),
+        pytest.param({"schemaVersion": 2}, "schema version 2, this release reads version 1", id="another schema"),
         pytest.param({"rows": 0}, "rows", id="no rows"),
         pytest.param({"colour": "red"}, "colour", id="unknown field"),
         pytest.param({"features": [{"kind": "numeric", "name": "x", "edges": [2, 1], "counts": [1, 1, 1]}]}, "ascend",
