@@ -11,9 +11,12 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from mlserve_core.model_spec import ModelSpec
 from mlserve_core.wire import HEADER_PREDICTION_ID
 from mlserve_runtime.dataplane import DataPlane
+from mlserve_runtime.model import ServedModel
 from mlserve_runtime.server.answers import DESCRIPTIONS
+from mlserve_runtime.server.row_schema import inputs_schema, row_schema
 
 Object = dict[str, Any]
 
@@ -22,17 +25,14 @@ _TEXT: Final = {"type": "string"}
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _PARAMETERS: Final = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
 _SHAPE: Final = {"type": "array", "items": {"type": "integer", "minimum": 0}}
-_TENSOR: Final = {
-    "type": "object",
-    "required": ["name", "shape", "datatype"],
-    "properties": {
-        "name": _TEXT,
-        "shape": _SHAPE,
-        "datatype": _TEXT,
-        "parameters": _PARAMETERS,
-        "data": {"type": "array", "items": {}, "description": "row by row, flat or nested"},
-    },
+_PROPERTIES: Final = {
+    "name": _TEXT,
+    "shape": _SHAPE,
+    "datatype": _TEXT,
+    "parameters": _PARAMETERS,
+    "data": {"type": "array", "items": {}, "description": "row by row, flat or nested"},
 }
+_TENSOR: Final = {"type": "object", "required": ["name", "shape", "datatype"], "properties": _PROPERTIES}
 _IDENTITY: Final = {
     "type": "object",
     "required": ["model", "version", "revision"],
@@ -68,21 +68,6 @@ _INFERENCE: Final = {
     },
 }
 _V1: Final = {"type": "object", "required": ["predictions"], "properties": {"predictions": {"type": "array"}}}
-_FEATURES: Final = {
-    "oneOf": [
-        {"type": "array", "items": {}, "description": "values of one row in the order of the signature"},
-        {"type": "object", "description": "values by feature name"},
-    ]
-}
-_SINGLE: Final = {
-    "type": "object",
-    "properties": {
-        "features": _FEATURES,
-        "image": {"type": "string", "description": "base64 of a picture, or a data URL"},
-        "entity": {"type": "string", "description": "whose features are to be looked up"},
-        "inputs": {"type": "object", "description": "values of each tensor by its name"},
-    },
-}
 _UPLOAD: Final[Object] = {
     "multipart/form-data": {"schema": {"type": "object", "properties": {"image": _BINARY["schema"]}}},
     "image/png": _BINARY,
@@ -101,52 +86,93 @@ def describe(app: FastAPI, plane: DataPlane) -> None:
                 operation["responses"].pop("422", None)
         for unused in ("HTTPValidationError", "ValidationError"):
             base["components"]["schemas"].pop(unused, None)
-        base["paths"].update(prediction_paths(plane))
+        if plane.model is not None:
+            _name_the_model(base["paths"], plane.model)
+            base["paths"].update(prediction_paths(plane, plane.model))
         return base
 
     app.openapi = document  # type: ignore[method-assign]
 
 
-def prediction_paths(plane: DataPlane) -> Object:
-    """OpenAPI path items of every prediction route."""
-    name = plane.model.name if plane.model else "model"
-    many = {
-        "type": "object",
-        "properties": {
-            "instances": {"type": "array", "items": _SINGLE},
-            "features": {"type": "array", "items": _FEATURES},
-            "images": {"type": "array", "items": _TEXT},
-        },
-    }
-    instances = {"type": "object", "required": ["instances"], "properties": {"instances": {"type": "array"}}}
+def prediction_paths(plane: DataPlane, model: ServedModel) -> Object:
+    """OpenAPI path items of every prediction route; without a model there are none."""
+    spec, limit = model.artifact.spec, plane.settings.max_simple_batch
+    row = row_schema(spec)
+    ways: Object = {"features": row, "inputs": inputs_schema(spec)}
+    uploads: Object = {}
+    if model.pipeline.accepts_images:
+        ways["image"] = {"type": "string", "description": "base64 of a picture, or a data URL"}
+        uploads = _UPLOAD
+    if plane.lookup is not None:
+        ways["entity"] = {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 512,
+            "description": "whose features to look up",
+        }
+    single = _one_of(ways)
+    many = _one_of({"instances": _rows(single, limit), "features": _rows(row, limit)})
+    if uploads:
+        many = _one_of({**many["properties"], "images": _rows(ways["image"], limit)})
+    instances = {"type": "array", "items": {"anyOf": [row, single]}, "minItems": 1}
+    v1 = {"type": "object", "required": ["instances"], "properties": {"instances": instances}}
     return {
-        "/predict": {"post": _operation("simple", "Predict one row or picture", _SINGLE, _PREDICTION, _UPLOAD)},
+        "/predict": {"post": _operation("simple", "Predict one row or picture", single, _PREDICTION, uploads)},
         "/predict/batch": {
-            "post": _operation("simple", "Predict several rows or pictures", many, _PREDICTIONS, _UPLOAD)
+            "post": _operation("simple", "Predict several rows or pictures", many, _PREDICTIONS, uploads)
         },
-        f"/v2/models/{name}/infer": {"post": _inference(plane)},
-        f"/v1/models/{name}:predict": {"post": _operation("v1", "Predict instances", instances, _V1)},
+        f"/v2/models/{model.name}/infer": {"post": _inference(spec)},
+        f"/v1/models/{model.name}:predict": {"post": _operation("v1", "Predict instances", v1, _V1)},
     }
 
 
-def _inference(plane: DataPlane) -> Object:
+def _one_of(ways: Object) -> Object:
+    """An object with at least one of these properties."""
+    return {"type": "object", "properties": ways, "anyOf": [{"required": [name]} for name in ways]}
+
+
+def _rows(row: Object, limit: int) -> Object:
+    return {"type": "array", "items": row, "minItems": 1, "maxItems": limit}
+
+
+def _name_the_model(paths: Object, model: ServedModel) -> None:
+    """Only one name and version exist: say which."""
+    known = {"name": model.name, "version": model.version}
+    for item in paths.values():
+        for operation in item.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path":
+                    parameter["schema"]["enum"] = [known[parameter["name"]]]
+
+
+def _inference(spec: ModelSpec) -> Object:
+    tensors = [
+        {
+            **_TENSOR,
+            "properties": {**_PROPERTIES, "name": {"const": tensor.name}, "datatype": {"const": tensor.datatype}},
+        }
+        for tensor in spec.inputs
+    ]
     request = {
         "type": "object",
         "required": ["inputs"],
         "properties": {
             "id": _TEXT,
-            "inputs": {"type": "array", "items": _TENSOR, "minItems": 1},
+            "inputs": {"type": "array", "items": {"anyOf": tensors}, "minItems": len(tensors)},
             "outputs": {
                 "type": "array",
                 "items": {
                     "type": "object",
                     "required": ["name"],
-                    "properties": {"name": _TEXT, "parameters": _PARAMETERS},
+                    "properties": {
+                        "name": {"enum": [tensor.name for tensor in spec.outputs]},
+                        "parameters": _PARAMETERS,
+                    },
                 },
             },
             "parameters": _PARAMETERS,
         },
-        "example": {"inputs": _example(plane)},
+        "example": {"inputs": _example(spec)},
     }
     operation = _operation("v2", "Inference (JSON, or JSON followed by raw tensors)", request, _INFERENCE)
     operation["parameters"] = [
@@ -166,8 +192,7 @@ def _inference(plane: DataPlane) -> Object:
     return operation
 
 
-def _example(plane: DataPlane) -> list[Object]:
-    inputs = plane.model.artifact.spec.inputs if plane.model else ()
+def _example(spec: ModelSpec) -> list[Object]:
     return [
         {
             "name": tensor.name,
@@ -175,7 +200,7 @@ def _example(plane: DataPlane) -> list[Object]:
             "datatype": tensor.datatype,
             "data": [0.0] * (tensor.row_size or 1) if (tensor.row_size or 1) <= 64 else ["..."],
         }
-        for tensor in inputs
+        for tensor in spec.inputs
     ]
 
 

@@ -1,10 +1,15 @@
-"""Every hostile request gets its documented status quickly, and harms nobody else."""
+"""Every hostile request gets its documented status within a second, and harms nobody else.
+
+The second is the server's own: processor time of its process, which other programs on the machine do not lengthen. The
+wall clock has a limit too, generous because machines that run tests are busy.
+"""
 
 from __future__ import annotations
 
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -15,18 +20,33 @@ from .conftest import FEATURES, RuntimeServer
 from .hostile import Case, all_cases
 
 CASES = all_cases()
-SECONDS = 1.0
+PROCESSOR_SECONDS = 1.0
+WALL_SECONDS = 10.0
+MAX_GROWTH = 150 * 2**20
+"""Of the resident memory over the whole corpus, which holds bombs of gigabytes."""
 
 
 def test_the_corpus_is_large() -> None:
-    assert len(CASES) >= 200
+    assert len(CASES) >= 250
     assert len({case.name for case in CASES}) == len(CASES)
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a process holds and has written to disks."""
+
+    process: psutil.Process
+    resident: int
+    written: int
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> Usage:
+        return cls(process, process.memory_info().rss, process.io_counters().write_bytes)
+
+
 @pytest.fixture(scope="module")
-def memory(server: RuntimeServer, picture_server: RuntimeServer) -> list[tuple[psutil.Process, int]]:
-    processes = [psutil.Process(one.process.pid) for one in (server, picture_server)]
-    return [(process, process.memory_info().rss) for process in processes]
+def before(server: RuntimeServer, picture_server: RuntimeServer) -> list[Usage]:
+    return [Usage.of(psutil.Process(one.process.pid)) for one in (server, picture_server)]
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +57,26 @@ def client() -> Iterator[httpx.Client]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_hostile_request(
-    server: RuntimeServer, picture_server: RuntimeServer, client: httpx.Client, memory: object, case: Case
+    server: RuntimeServer, picture_server: RuntimeServer, client: httpx.Client, before: object, case: Case
 ) -> None:
     target = picture_server if case.pictures else server
-    began = time.perf_counter()
+    process = psutil.Process(target.process.pid)
+    used, began = processor_seconds(process), time.perf_counter()
     answer = client.post(target.url + case.path, content=case.body, headers=case.headers)
-    took = time.perf_counter() - began
+    assert time.perf_counter() - began < WALL_SECONDS
+    assert processor_seconds(process) - used < PROCESSOR_SECONDS
     assert answer.status_code in case.statuses, answer.text
-    assert took < SECONDS * 3  # machines that run tests are busy
     error = answer.json()["error"]
     assert error
     assert "Traceback" not in error
     assert "/site-packages" not in error
     assert "/etc/passwd" not in error or "passwd" in case.path
+
+
+def processor_seconds(process: psutil.Process) -> float:
+    """What all threads of a process have used."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 RAW = {
@@ -89,12 +116,14 @@ def test_a_chunked_body_is_bounded_while_it_arrives(server: RuntimeServer) -> No
 
 
 def test_afterwards_everything_is_as_before(
-    server: RuntimeServer, picture_server: RuntimeServer, memory: list[tuple[psutil.Process, int]], tabular: Path
+    server: RuntimeServer, picture_server: RuntimeServer, before: list[Usage]
 ) -> None:
     assert httpx.post(f"{server.url}/predict", json={"features": [0.5] * FEATURES}).status_code == 200
     assert httpx.get(f"{picture_server.url}/health").status_code == 200
-    for process, before in memory:
-        assert process.memory_info().rss - before < 150 * 2**20
+    for earlier in before:
+        now = Usage.of(earlier.process)
+        assert now.resident - earlier.resident < MAX_GROWTH
+        assert now.written == earlier.written, "no request makes the server write a file"
     assert not Path("/tmp/mlserve-escaped").exists()
     statistics = httpx.get(f"{server.url}/stats").json()
     assert statistics["inFlight"] == 0
