@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -38,7 +38,13 @@ _STYLE: dict[Any, Any] = {
 
 def _svg(figure: Any, label: str) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    figure.savefig(
+        buffer,
+        format="svg",
+        transparent=True,
+        bbox_inches="tight",
+        metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
+    )
     plt.close(figure)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
@@ -102,3 +108,30 @@ def effects(title: str, times: Sequence[Any], values: Sequence[float], threshold
         axes.set_ylabel("effect, %")
         axes.set_title(title, loc="left", fontsize=9)
         return _svg(figure, f"effect over time of {title}")
+
+
+def effect_bars(names: Sequence[str], values: Sequence[float], threshold: float) -> str:
+    """Effects of features in one window, in percent, strongest on top, with the effect that counts."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 0.7 + 0.2 * len(names)))
+        colours = [CURRENT if value >= threshold else REFERENCE for value in values]
+        axes.barh(range(len(names)), values, color=colours)
+        axes.axvline(threshold, color=ALARM, linestyle="--", linewidth=1)
+        axes.set_yticks(range(len(names)), list(names), fontsize=7)
+        axes.invert_yaxis()
+        axes.set_xlabel("effect, %")
+        return _svg(figure, "effects of the features")
+
+
+def evidence(courses: Mapping[str, Sequence[float]]) -> str:
+    """Evidence against the canary per check and look, as a share of what fails it."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 2.4))
+        for name, course in courses.items():
+            axes.plot(range(1, len(course) + 1), course, marker="o", markersize=2, linewidth=1.2, label=name)
+        axes.axhline(1.0, color=ALARM, linestyle="--", linewidth=1)
+        axes.set_ylim(bottom=-0.5)
+        axes.set_xlabel("look")
+        axes.set_ylabel("of what fails")
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.97), ncols=4, fontsize=8)
+        return _svg(figure, "evidence against the canary")

@@ -163,7 +163,8 @@ def replay_page(title: str, result: Mapping[str, Any]) -> str:
         Line(f"Requests: canary {requests['canary']}, stable {requests['stable']}", "soft"),
     ]
     ranked = sorted(result["drift"]["features"], key=lambda item: -item["effect"])
-    sections = [Section(f"Population: {result['drift']['verdict']}", "", *_effects_table(ranked))]
+    drawn = [_effect_bars(ranked[:MAX_FEATURES])] if ranked else []
+    sections = [Section(f"Population: {result['drift']['verdict']}", "", *_effects_table(ranked), drawn)]
     if result["looks"]:
         last = result["looks"][-1]
         checks = [(c["name"], c["verdict"], c["evidence"], c["message"]) for c in last["checks"]]
@@ -171,6 +172,22 @@ def replay_page(title: str, result: Mapping[str, Any]) -> str:
             (i, look["requests"]["canary"], look["requests"]["stable"], look["verdict"], look["phase"])
             for i, look in enumerate(result["looks"], start=1)
         ]
-        sections.append(Section("Checks", "At the last look.", ("Check", "Verdict", "Evidence", "Counts"), checks))
+        heads = ("Check", "Verdict", "Evidence", "Counts")
+        sections.append(Section("Checks", "At the last look.", heads, checks, _evidence(result["looks"])))
         sections.append(Section("Looks", "", ("Look", "Canary", "Stable", "Verdict", "Phase"), looks))
     return page(title, lead, sections)
+
+
+def _effect_bars(features: Sequence[Mapping[str, Any]]) -> str:
+    names, values = [item["name"] for item in features], [100 * item["effect"] for item in features]
+    return plots.effect_bars(names, values, 100 * min(item["threshold"] for item in features))
+
+
+def _evidence(looks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How the evidence of every check grew, drawn where there is more than a point of it."""
+    courses: dict[str, list[float]] = {}
+    for look in looks:
+        for check in look["checks"]:
+            if worse := check.get("worse"):
+                courses.setdefault(check["name"], []).append(worse["log_e"] / worse["threshold"])
+    return [plots.evidence(courses)] if max(map(len, courses.values()), default=0) > 1 else []

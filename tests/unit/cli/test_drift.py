@@ -69,6 +69,8 @@ def test_replay(folder: Path, canary: dict[str, object], decision: str) -> None:
     assert found["looks"]
     text = page.read_text()
     assert found["decision"] in text
+    assert "effects of the features" in text
+    assert "evidence against the canary" in text
     assert "http://" not in text.replace("http://www.w3.org", "")
 
 

@@ -1,4 +1,4 @@
-"""Gathered rows are counted as if each had been counted at once; a profile that does not fit is dropped, with a word."""
+"""Gathered rows are counted as if one by one; a profile that does not fit is dropped and told of."""
 
 from __future__ import annotations
 
