@@ -36,7 +36,7 @@ from mlserve_runtime.server.listeners import bind, embed
 from mlserve_runtime.server.management import build_management
 from mlserve_runtime.server.place import Place, encode
 from mlserve_runtime.settings import Settings
-from mlserve_runtime.telemetry.pod import PodMetrics, add_snapshots
+from mlserve_runtime.telemetry.pod import PodMetrics, PodSnapshots
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Pool:
         """Sockets of the processes; exists while they run, readable by this user only."""
         self._stop = asyncio.Event()
         self._asking = asyncio.Lock()
-        self._kept: list[TelemetrySnapshot] = []
+        self._snapshots = PodSnapshots()
         self._metrics = PodMetrics()
         self._sequence = 0
 
@@ -158,10 +158,9 @@ class Pool:
         """The counters of all processes since the parent began, under the parent's boot id."""
         await self._ask_all()
         told = [worker.snapshot for worker in self._workers.values() if worker.snapshot is not None]
-        # Those that live come first: their profile is the one that is counted on now.
-        parts = [*told, *self._kept] or [self._silent()]
+        total = self._snapshots.total(told) or self._silent()
         self._sequence += 1
-        return add_snapshots(parts).model_copy(
+        return total.model_copy(
             update={
                 "boot_id": self.settings.boot_id,
                 "sequence": self._sequence,
@@ -172,7 +171,7 @@ class Pool:
 
     async def profile(self) -> bytes | None:
         """The reference profile, from any process."""
-        for worker in self._workers.values():
+        for worker in list(self._workers.values()):
             with contextlib.suppress(httpx.HTTPError):
                 return await worker.get(PATH_PROFILE)
         return None
@@ -246,8 +245,7 @@ class Pool:
         """Keep the counters of a process that ended."""
         del self._workers[worker.place.index]
         if worker.snapshot is not None:
-            idle = {"in_flight": 0, "queue_rows": 0}
-            self._kept = [add_snapshots([worker.snapshot.model_copy(update=idle), *self._kept])]
+            self._snapshots.keep(worker.snapshot)
             self._metrics.keep(worker.exposition)
         worker.place.management_socket.unlink(missing_ok=True)
         await worker.client.aclose()

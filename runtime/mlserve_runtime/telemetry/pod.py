@@ -66,6 +66,23 @@ def _add(one: Any, other: Any) -> Any:
     return one + other if isinstance(one, int) else one
 
 
+class PodSnapshots:
+    """The telemetry of processes, added up; what dead processes counted is kept."""
+
+    def __init__(self) -> None:
+        self._kept: list[TelemetrySnapshot] = []
+
+    def keep(self, last: TelemetrySnapshot) -> None:
+        """Go on adding the counters of a process that died; nothing waits in it any more."""
+        self._kept = [add_snapshots([last.model_copy(update={"in_flight": 0, "queue_rows": 0}), *self._kept])]
+
+    def total(self, living: Sequence[TelemetrySnapshot]) -> TelemetrySnapshot | None:
+        """The sum; None before any process has said something."""
+        # Those that live come first: their profile is the one that is counted on now.
+        parts = [*living, *self._kept]
+        return add_snapshots(parts) if parts else None
+
+
 class PodMetrics(Collector):
     """Families of several expositions, added up; what dead processes counted is kept."""
 
