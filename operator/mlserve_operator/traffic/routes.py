@@ -130,15 +130,18 @@ def _model_routes(entry: Entry) -> list[Object]:
 def _protocols(
     entry: Entry, headers: list[Object], action: Callable[[Callable[[str], str]], Object]
 ) -> Iterator[Object]:
-    """Routes of requests with these headers by protocol. A stream of calls may last; each call has its own timeout."""
-    timeout = f"{entry.timeout_seconds}s"
-    for match, cluster, limit in (
-        ({"path": _STREAM}, grpc_cluster, "0s"),
-        ({"prefix": "/", "grpc": {}}, grpc_cluster, timeout),
-        ({"prefix": "/"}, http_cluster, timeout),
+    """Routes of requests with these headers by protocol. A stream of calls may last; each call has its own timeout.
+
+    The timeout counts from the end of a request, so a client that never gets there is stopped by its silence.
+    """
+    unary = {"timeout": f"{entry.timeout_seconds}s", "idle_timeout": f"{2 * entry.timeout_seconds}s"}
+    for match, cluster, limits in (
+        ({"path": _STREAM}, grpc_cluster, {"timeout": "0s"}),
+        ({"prefix": "/", "grpc": {}}, grpc_cluster, unary),
+        ({"prefix": "/"}, http_cluster, unary),
     ):
         found: Object = {**match, "headers": headers} if headers else match
-        yield {"match": found, "route": {**action(cluster), "timeout": limit, "retry_policy": "*retries"}}
+        yield {"match": found, "route": {**action(cluster), **limits, "retry_policy": "*retries"}}
 
 
 def _one(revision: str, cluster: Callable[[str], str]) -> Object:

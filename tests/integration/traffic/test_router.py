@@ -128,6 +128,21 @@ async def test_a_pod_that_never_answers_is_given_the_timeout_once(tmp_path: Path
     assert sum(len(pod.seen) for pod in pods) == 1
 
 
+async def test_a_client_that_falls_silent_is_not_waited_for(tmp_path: Path) -> None:
+    """The timeout of a request begins when it is complete, and this one never is."""
+    entry = envoy.Entry("digits", NAMESPACE, 10_000, Route(weights={REVISION: 100}), timeout_seconds=1)
+
+    async def stalls() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with router(tmp_path, Pod(REVISION)) as front:
+        await front.run(entry)
+        async with asyncio.timeout(10), front.client.post(f"{front.url(entry)}/predict", data=stalls()) as answer:
+            assert answer.status == 408
+            assert "timeout" in (await answer.json())["error"]
+
+
 async def test_a_call_that_is_never_answered_has_exceeded_its_deadline(tmp_path: Path) -> None:
     calls = 0
 
