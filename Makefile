@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml tools/install_helm.py
 	@touch $@
 
 .PHONY: help setup system-packages demo up down models generate verify format lint types imports check test test-fast test-chart \
-	test-chaos test-e2e test-images scan images release-build release-check locks bench bench-runtime bench-decisions bench-drift bench-apiserver bench-operator kind-up kind-down clean
+	test-chaos test-e2e test-images scan images release-build release-check locks bench bench-runtime bench-decisions bench-drift bench-telemetry bench-apiserver bench-operator kind-up kind-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -95,7 +95,7 @@ locks: $(STAMP) ## Pin what the images install, by hash
 test-chaos: $(STAMP) ## Kill the operator at random points of rollouts
 	$(BIN)/pytest tests/chaos --chaos-runs 200
 
-bench: bench-decisions bench-drift bench-runtime bench-apiserver bench-operator ## Every benchmark
+bench: bench-decisions bench-drift bench-runtime bench-telemetry bench-apiserver bench-operator ## Every benchmark
 
 bench-runtime: $(STAMP) ## The runtime beside its peers, and under twice its load (25 minutes)
 	$(BIN)/python benchmarks/runtime.py
@@ -106,6 +106,9 @@ bench-decisions: $(STAMP) ## Error rates of rollout decisions, by simulation
 
 bench-drift: $(STAMP) ## Drift detectors beside Alibi Detect, Evidently, NannyML and River: false alarms, delay, cost
 	$(BIN)/python benchmarks/drift.py --peers alibi-detect evidently nannyml river
+
+bench-telemetry: $(STAMP) ## What telemetry and drift cost the runtime, in turns with a server without them
+	$(BIN)/python benchmarks/telemetry_cost.py
 
 bench-apiserver: $(STAMP) ## The embedded API server under load
 	$(BIN)/python benchmarks/apiserver.py

@@ -1,6 +1,6 @@
 """What do telemetry and drift cost the runtime? The same server with and without them, in turns, on the same requests.
 
-    python benchmarks/telemetry_cost.py --rounds 12 --connections 1 64
+    python benchmarks/telemetry_cost.py --rounds 40 --connections 64
 
 Three servers run at once on core 0, and wrk on core 1 asks one of them at a time: with everything, with an artifact
 that has no profile (no drift), and with the recorder taken out (no telemetry at all). The machine's own noise hits
@@ -102,9 +102,9 @@ def main() -> int:
     """Measure, print, and fail where the goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tabular", choices=["tabular", "cnn"])
-    parser.add_argument("--connections", nargs="+", type=int, default=[1, 64])
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--connections", nargs="+", type=int, default=[64])
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seconds", type=int, default=1)
     options = parser.parse_args()
     if shutil.which("wrk") is None or shutil.which("taskset") is None:
         print("wrk and taskset are needed: apt-get install wrk util-linux", file=sys.stderr)

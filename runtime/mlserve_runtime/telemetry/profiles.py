@@ -60,10 +60,11 @@ class LaneProfiles:
 
     def update(self, inputs: Tensors, scores: npt.NDArray[Any]) -> None:
         """Gather a batch of raw inputs and the model's first output."""
-        self._inputs.append(inputs)
         self._scores.append(scores)
         self._rows += len(scores)
-        self._bytes += sum(array.nbytes for array in inputs.values())
+        if self._own is not None or self._comparison is not None:
+            self._inputs.append(inputs)
+            self._bytes += sum(array.nbytes for array in inputs.values())
         if self._rows >= _GATHERED_ROWS or self._bytes >= _GATHERED_BYTES:
             self.flush()
 
