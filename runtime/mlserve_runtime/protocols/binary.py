@@ -24,13 +24,21 @@ def decode_tensor(data: memoryview | bytes, datatype: Datatype, shape: Sequence[
     """An array over `data`, without a copy but for BYTES. Raises InvalidInputError where sizes disagree."""
     count = math.prod(shape)
     if datatype == "BYTES":
-        return _decode_strings(bytes(data), count, name).reshape(shape)
+        return shaped(_decode_strings(bytes(data), count, name), shape, name)
     dtype = DTYPES[datatype]
     if len(data) != count * dtype.itemsize:
         raise InvalidInputError(
             f"input {name!r}: {len(data)} bytes, but {datatype} of shape {list(shape)} needs {count * dtype.itemsize}"
         )
-    return np.frombuffer(data, dtype=dtype).reshape(shape)
+    return shaped(np.frombuffer(data, dtype=dtype), shape, name)
+
+
+def shaped(array: Array, shape: Sequence[int], name: str) -> Array:
+    """As many values in their shape. Raises InvalidInputError for an empty one whose other sizes no memory holds."""
+    try:
+        return array.reshape(shape)
+    except ValueError as error:
+        raise InvalidInputError(f"input {name!r}: shape {list(shape)} is larger than any tensor") from error
 
 
 def encode_tensor(array: Array) -> bytes:

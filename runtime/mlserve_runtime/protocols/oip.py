@@ -23,7 +23,7 @@ from mlserve_runtime.errors import InvalidInputError
 from mlserve_runtime.model import ServedModel, collect_outputs
 from mlserve_runtime.processing import DTYPES, Tensors
 from mlserve_runtime.processing.tensors import Array, to_array
-from mlserve_runtime.protocols.binary import DATATYPES, decode_tensor, encode_tensor
+from mlserve_runtime.protocols.binary import DATATYPES, decode_tensor, encode_tensor, shaped
 from mlserve_runtime.protocols.extensions import refuse_unserved
 
 HEADER_LENGTH: Final = b"inference-header-content-length"
@@ -42,6 +42,7 @@ class OutputOptions:
     """Requested outputs in order; empty asks for all."""
     binary: frozenset[str] = frozenset()
     binary_default: bool = False
+    """All of them in binary; never set together with names, of which `binary` has the last word."""
     id: str | None = None
 
 
@@ -104,7 +105,7 @@ def encode(model: ServedModel, job: Job, options: OutputOptions) -> Reply:
     for name in options.names or outputs:
         array = outputs[name]
         entry: dict[str, Any] = {"name": name, "datatype": DATATYPES[array.dtype], "shape": array.shape}
-        if name in options.binary or (options.binary_default and not options.binary):
+        if options.binary_default or name in options.binary:
             chunk = encode_tensor(array)
             entry["parameters"] = {"binary_data_size": len(chunk)}
             chunks.append(chunk)
@@ -210,7 +211,7 @@ def _from_json(data: Any, shape: list[int], spec: TensorSpec) -> Array:
         raise InvalidInputError(
             f"input {spec.name!r}: data has {array.size} values, shape {shape} needs {math.prod(shape)}"
         )
-    return array.reshape(shape)
+    return shaped(array, shape, spec.name)
 
 
 def _parameters(document: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mlserve_runtime.batching.queue import Job
 from mlserve_runtime.errors import InvalidInputError
 from mlserve_runtime.model import ServedModel, collect_outputs
 from mlserve_runtime.processing import DTYPES, Tensors
-from mlserve_runtime.protocols.binary import DATATYPES, decode_tensor, encode_tensor
+from mlserve_runtime.protocols.binary import DATATYPES, decode_tensor, encode_tensor, shaped
 from mlserve_runtime.protocols.extensions import refuse_unserved
 from mlserve_runtime.protocols.grpc_v2.messages import ModelInferResponse
 
@@ -117,13 +117,13 @@ def _typed(entry: Any, spec: TensorSpec, shape: list[int]) -> Any:
     if spec.datatype == "BYTES":
         array = np.empty(len(values), dtype=dtype)
         array[:] = list(values)
-        return array.reshape(shape)
+        return shaped(array, shape, spec.name)
     wide = np.array(values)
     if dtype.kind in "iu" and wide.size:
         limits = np.iinfo(dtype)
         if wide.min() < limits.min or wide.max() > limits.max:
             raise InvalidInputError(f"input {spec.name!r}: a value is outside of {spec.datatype}")
-    return wide.astype(dtype).reshape(shape)
+    return shaped(wide.astype(dtype), shape, spec.name)
 
 
 def _integer(parameters: Any, name: str) -> int:
