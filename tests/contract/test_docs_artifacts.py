@@ -11,7 +11,7 @@ import yaml
 
 from mlserve_core.artifact import parse_model_spec
 from mlserve_core.processing import ImageDecoding, Postprocessing, PreprocessingStep
-from mlserve_runtime.artifacts import policy, sources, uris
+from mlserve_runtime.artifacts import fetch, policy, uris
 from mlserve_runtime.features import config
 from mlserve_runtime.processing import build_pipeline
 
@@ -62,7 +62,7 @@ def test_every_archive_is_mentioned(suffix: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [policy.ENV_HOSTS, policy.ENV_SCHEMES, policy.ENV_MAX_BYTES, policy.ENV_FILE_ROOT, sources.ENV_TOKEN],
+    [policy.ENV_HOSTS, policy.ENV_SCHEMES, policy.ENV_MAX_BYTES, policy.ENV_FILE_ROOT, fetch.ENV_TOKEN],
 )
 def test_every_variable_of_fetch_is_mentioned(name: str) -> None:
     assert name in ARTIFACTS

@@ -1,6 +1,7 @@
 """Why a model could not be fetched.
 
 FetchError              nothing will change by trying again: a wrong address, a refused host, a hostile archive
+├── MissingFileError    the store answers, but has no such file
 └── TransientFetchError the network or the server; worth another attempt
 """
 
@@ -14,6 +15,10 @@ class FetchError(Exception):
 
     reason: ClassVar[str] = "FetchFailed"
     """First word of the termination message."""
+
+
+class MissingFileError(FetchError):
+    """The store answers, but has no such file."""
 
 
 class TransientFetchError(FetchError):

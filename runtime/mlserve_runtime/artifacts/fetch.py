@@ -26,13 +26,16 @@ from mlserve_core.artifact import (
     write_manifest,
 )
 from mlserve_core.model_spec import check_relative_path
-from mlserve_runtime.artifacts.errors import FetchError
+from mlserve_runtime.artifacts.errors import FetchError, MissingFileError
+from mlserve_runtime.artifacts.local_source import LocalSource, resolve_local
 from mlserve_runtime.artifacts.policy import FetchPolicy
 from mlserve_runtime.artifacts.progress import Progress, megabytes
-from mlserve_runtime.artifacts.sources import MissingFileError, RemoteFile, Source, open_source
+from mlserve_runtime.artifacts.source import RemoteFile, Source
 from mlserve_runtime.artifacts.unpack import unpack
-from mlserve_runtime.artifacts.uris import ModelUri, parse_uri
+from mlserve_runtime.artifacts.uris import ModelUri, huggingface_base, parse_uri
 
+ENV_TOKEN: Final = "MLSERVE_FETCH_TOKEN"  # noqa: S105  a name, no secret
+"""Bearer token for https:// URIs; sent to that host only."""
 STAGING: Final = ".incoming"
 _PARALLEL: Final = 4
 _MANIFEST_LIMIT: Final = 8 * 1024 * 1024
@@ -76,6 +79,27 @@ def fetch(
         artifact = _bring(uri, source, destination, digest, policy, progress)
     progress.say(f"fetched {megabytes(artifact.manifest.total_size)}, digest {artifact.digest}")
     return Artifact(directory=destination, spec=artifact.spec, manifest=artifact.manifest)
+
+
+def open_source(uri: ModelUri, policy: FetchPolicy, environment: Mapping[str, str] = os.environ) -> Source:
+    """The source of a URI that has something to fetch; only what that needs is imported, since a pod waits.
+
+    Raises:
+        FetchError: The policy forbids it.
+    """
+    policy.check_scheme(uri.scheme)
+    if uri.scheme == "file":
+        return LocalSource(resolve_local(uri, environment))
+    if uri.scheme in {"s3", "gs"}:
+        from mlserve_runtime.artifacts.object_stores import ObjectStoreSource
+
+        return ObjectStoreSource(uri, policy, environment)
+    from mlserve_runtime.artifacts.http_source import HttpSource
+
+    if uri.scheme == "hf":
+        endpoint = environment.get("HF_ENDPOINT") or "https://huggingface.co"
+        return HttpSource(huggingface_base(uri, endpoint), policy, token=environment.get("HF_TOKEN", ""))
+    return HttpSource(uri.text, policy, token=environment.get(ENV_TOKEN, ""))
 
 
 def _bring(

@@ -18,10 +18,10 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 import certifi
 import httpcore
 
-from mlserve_runtime.artifacts.errors import FetchError, TransientFetchError
+from mlserve_runtime.artifacts.errors import FetchError, MissingFileError, TransientFetchError
 from mlserve_runtime.artifacts.policy import FetchPolicy
 from mlserve_runtime.artifacts.progress import Progress
-from mlserve_runtime.artifacts.sources import MissingFileError, RemoteFile
+from mlserve_runtime.artifacts.source import RemoteFile
 
 ATTEMPTS: Final = 6
 FIRST_WAIT: Final = 0.5

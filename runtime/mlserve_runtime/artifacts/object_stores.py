@@ -18,10 +18,10 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import GCSStore, S3Store
 
-from mlserve_runtime.artifacts.errors import FetchError, TransientFetchError
+from mlserve_runtime.artifacts.errors import FetchError, MissingFileError, TransientFetchError
 from mlserve_runtime.artifacts.policy import FetchPolicy
 from mlserve_runtime.artifacts.progress import Progress
-from mlserve_runtime.artifacts.sources import MissingFileError, RemoteFile
+from mlserve_runtime.artifacts.source import RemoteFile
 from mlserve_runtime.artifacts.uris import ModelUri
 
 if TYPE_CHECKING:

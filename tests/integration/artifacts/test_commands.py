@@ -174,7 +174,7 @@ class TestPackage:
         ("changes", "message"),
         [
             pytest.param({"modelDigest": "sha256:" + "0" * 64}, "made with other weights", id="weights"),
-            pytest.param({"schemaVersion": 99}, "schemaVersion", id="schema version"),
+            pytest.param({"schemaVersion": 99}, "schema version 99, this release reads", id="schema version"),
             pytest.param({"features": [], "rows": 0}, "rows", id="no rows"),
             pytest.param({"features": RENAMED}, "has features the model has not: radius", id="renamed feature"),
         ],

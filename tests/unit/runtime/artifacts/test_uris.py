@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlserve_runtime.artifacts.errors import FetchError
-from mlserve_runtime.artifacts.sources import MissingFileError, resolve_local
+from mlserve_runtime.artifacts.errors import FetchError, MissingFileError
+from mlserve_runtime.artifacts.local_source import resolve_local
 from mlserve_runtime.artifacts.uris import SCHEMES, huggingface_base, parse_uri
 
 

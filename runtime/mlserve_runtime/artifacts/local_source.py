@@ -1,70 +1,20 @@
-"""Where artifacts lie, behind one small interface: a directory with a listing, or a single archive.
-
-Only what a URI needs is imported, since this runs in an init container while a pod waits.
-"""
+"""Artifacts that lie on this machine: a directory or an archive below one root."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from mlserve_core.model_spec import check_relative_path
-from mlserve_runtime.artifacts.errors import FetchError
-from mlserve_runtime.artifacts.policy import ENV_FILE_ROOT, FetchPolicy
+from mlserve_runtime.artifacts.errors import FetchError, MissingFileError
+from mlserve_runtime.artifacts.policy import ENV_FILE_ROOT
 from mlserve_runtime.artifacts.progress import Progress
-from mlserve_runtime.artifacts.uris import ModelUri, huggingface_base
+from mlserve_runtime.artifacts.source import RemoteFile
+from mlserve_runtime.artifacts.uris import ModelUri
 
-ENV_TOKEN: Final = "MLSERVE_FETCH_TOKEN"  # noqa: S105  a name, no secret
-"""Bearer token for https:// URIs; sent to that host only."""
 _CHUNK: Final = 1024 * 1024
-
-
-class MissingFileError(FetchError):
-    """The store answers, but has no such file."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file of a directory."""
-
-    path: str
-    size: int
-
-
-class Source(Protocol):
-    """A directory or a single file of a store."""
-
-    def listing(self) -> list[RemoteFile] | None:
-        """All files below the URI; None where the store cannot list."""
-
-    def download(self, path: str, target: Path, limit: int, progress: Progress) -> None:
-        """Bring one file (`""`: the URI itself) to `target`; never more than `limit` bytes.
-
-        Raises MissingFileError, FetchError, or TransientFetchError once retries are used up.
-        """
-
-    def close(self) -> None:
-        """Give connections back."""
-
-
-def open_source(uri: ModelUri, policy: FetchPolicy, environment: Mapping[str, str] = os.environ) -> Source:
-    """The source of a URI that has something to fetch. Raises FetchError where the policy forbids it."""
-    policy.check_scheme(uri.scheme)
-    if uri.scheme == "file":
-        return LocalSource(resolve_local(uri, environment))
-    if uri.scheme in {"s3", "gs"}:
-        from mlserve_runtime.artifacts.object_stores import ObjectStoreSource
-
-        return ObjectStoreSource(uri, policy, environment)
-    from mlserve_runtime.artifacts.http_source import HttpSource
-
-    if uri.scheme == "hf":
-        endpoint = environment.get("HF_ENDPOINT") or "https://huggingface.co"
-        return HttpSource(huggingface_base(uri, endpoint), policy, token=environment.get("HF_TOKEN", ""))
-    return HttpSource(uri.text, policy, token=environment.get(ENV_TOKEN, ""))
 
 
 def resolve_local(uri: ModelUri, environment: Mapping[str, str] = os.environ) -> Path:
