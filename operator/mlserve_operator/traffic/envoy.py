@@ -271,7 +271,7 @@ def _connections(name: str) -> Object:
         "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
         "request_id_extension": _REQUEST_ID,
-        "stream_idle_timeout": "3600s",  # bounded by the timeout of the route
+        "stream_idle_timeout": "3600s",  # for streams of calls; routes of single requests have a shorter one
         "request_headers_timeout": "30s",
         "common_http_protocol_options": {"idle_timeout": "3600s"},
     }
