@@ -84,7 +84,7 @@ def router(tabular: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             cwd=scratch,
         )  # fmt: skip
         try:
-            until(admin.exists, lambda: process.poll() is None)
+            until(lambda: admin.exists() and bool(admin.read_text()), lambda: process.poll() is None)
             url = f"http://{admin.read_text()}"
             until(lambda: httpx.get(f"{url}/ready").status_code == 200, lambda: process.poll() is None)
             (listener,) = httpx.get(f"{url}/listeners?format=json").json()["listener_statuses"]
@@ -98,7 +98,7 @@ def router(tabular: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             server.stop()
 
 
-def until(happened: Callable[[], bool], alive: Callable[[], bool] = lambda: True, seconds: float = 20) -> None:
+def until(happened: Callable[[], bool], alive: Callable[[], bool] = lambda: True, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert alive(), "the process ended"
