@@ -48,7 +48,16 @@ def test_mirrored_hosts(host: bytes, mirrored: bool) -> None:
         ({HEADER_PREVIEW.encode(): b"canary", b"host": b"m-shadow"}, None),
         ({HEADER_UNIT.encode(): b"u1"}, "live"),
     ],
-    ids=["plain", "mirrored-by-gateway", "mirrored", "called-so", "mirrored-unit", "preview", "mirrored-preview", "first-of-unit"],
+    ids=[
+        "plain",
+        "mirrored-by-gateway",
+        "mirrored",
+        "called-so",
+        "mirrored-unit",
+        "preview",
+        "mirrored-preview",
+        "first-of-unit",
+    ],
 )
 def test_assignment(headers: dict[bytes, bytes], lane: str | None) -> None:
     assert Lanes().assign(headers) == lane
