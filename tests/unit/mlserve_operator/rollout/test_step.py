@@ -10,6 +10,7 @@ import pytest
 from mlserve_core.api.v1alpha1 import DriftAction, ModelDeploymentSpec, Phase, Reason, RegressionAction
 from mlserve_core.statistics.drift import DriftResult, DriftVerdict
 from mlserve_core.wire import FeedbackCounts, LaneCounts, TelemetrySnapshot
+from mlserve_operator.rollout.drift import WORLD_MOVED
 from mlserve_operator.rollout.evidence import Evidence, Verdict
 from mlserve_operator.rollout.judge import Judgement
 from mlserve_operator.rollout.schedule import PHASES
@@ -510,6 +511,32 @@ def test_predictions_are_judged_after_inputs(
     assert decision.state.phase is phase
     if reason is not None:
         assert decision.state.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("moved", "errors", "phase"),
+    [
+        pytest.param({}, 0, Phase.ROLLING_BACK, id="nobody knows better"),
+        pytest.param({"v1": 15, "v2": 15}, 0, Phase.PROGRESSING, id="both arms see another world"),
+        pytest.param({"v1": 15, "v2": 15}, 300, Phase.ROLLING_BACK, id="and the canary fails in it"),
+        pytest.param({"v2": 15}, 0, Phase.ROLLING_BACK, id="one arm alone"),
+        pytest.param({"v1": 0, "v2": 0}, 0, Phase.ROLLING_BACK, id="before this look"),
+    ],
+)
+def test_predictions_of_another_world_are_not_compared(moved: dict[str, float], errors: int, phase: Phase) -> None:
+    state = phase_state(Phase.PROGRESSING).model_copy(update={"weight": 50, "evidence": None})
+    policy = spec(steps=[{"weight": 50, "holdSeconds": 0}], analysis={"latency": {"enabled": False}})
+    state = step(state, seen(state, spec=policy)).state
+    collapsed = comparison([0, 1000], [500, 500]) | {"serverErrors": errors}
+    pods = (pod("v1", **comparison([500, 500], [500, 500])), pod("v2", **collapsed))
+    since = {name: NOW + at for name, at in moved.items()}
+    after = step(state, seen(state, now=NOW + 15, spec=policy, pods=pods, inputs_moved_at=since)).state
+    assert after.phase is phase
+    if phase is Phase.PROGRESSING:
+        assert after.evidence is not None
+        assert after.evidence.hold == WORLD_MOVED
+        assert not after.promoting
+        assert sum(after.evidence.predictions.canary) == 0
 
 
 def profiled(rows: int, digest: str, share: float) -> dict[str, object]:
