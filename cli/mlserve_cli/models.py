@@ -108,6 +108,7 @@ def render_objects(document: Object) -> list[Object]:
     from mlserve_operator.rollout.state import RevisionPlan, Role, Route
     from mlserve_operator.settings import Settings
     from mlserve_operator.traffic import envoy
+    from mlserve_operator.traffic.entry import Entry
 
     stored = compile_version(custom_resource_definition()["spec"]["versions"][0]).decode(document, Problems())
     metadata = {"namespace": "default", "uid": "00000000-0000-0000-0000-000000000000", **stored["metadata"]}
@@ -131,7 +132,7 @@ def render_objects(document: Object) -> list[Object]:
     )
     objects = build_children(wanted)
     if spec.traffic.mode is api.TrafficMode.ENVOY:
-        entry = envoy.Entry(
+        entry = Entry(
             name=name,
             namespace=namespace,
             port=port,

@@ -16,6 +16,7 @@ from mlserve_operator.resources.metadata import is_owned_by
 from mlserve_operator.resources.records import checkpoint_name, read_checkpoint
 from mlserve_operator.resources.router import NAMESPACE_ROUTER, build_router, dedicated_router, router_of
 from mlserve_operator.traffic import envoy
+from mlserve_operator.traffic.entry import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ async def reconcile_router(namespace: str, router: str, index: Index, executor: 
             await executor.touch(pod, ANNOTATION_CONFIG_HASH, envoy.version_of(files))
 
 
-def served_by(index: Index, namespace: str, router: str) -> Iterator[tuple[Object, ModelDeploymentSpec, envoy.Entry]]:
+def served_by(index: Index, namespace: str, router: str) -> Iterator[tuple[Object, ModelDeploymentSpec, Entry]]:
     """ModelDeployments that lead to a router and have a listener there."""
     for owner in index.of_kind(KIND, namespace):
         name, uid = owner["metadata"]["name"], owner["metadata"]["uid"]
@@ -77,7 +78,7 @@ def served_by(index: Index, namespace: str, router: str) -> Iterator[tuple[Objec
             continue  # its own reconcile says what is wrong with it
         if spec.traffic.mode is not TrafficMode.ENVOY or router_of(name, spec) != router or port is None:
             continue
-        entry = envoy.Entry(
+        entry = Entry(
             name=name,
             namespace=namespace,
             port=port,

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_core import wire
@@ -26,7 +25,7 @@ from mlserve_operator.traffic import clusters, compact, routes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlserve_operator.rollout.state import Route
+    from mlserve_operator.traffic.entry import Entry
 
 Object = dict[str, Any]
 
@@ -110,27 +109,6 @@ _COMMON: Final[Object] = {
     "errors": _ERRORS,
 }
 """What the listeners refer to by name; see compact.py."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One ModelDeployment as its router sees it.
-
-    Attributes:
-        name: the ModelDeployment.
-        namespace: its namespace.
-        port: its listener on every router pod.
-        route: how requests are split.
-        timeout_seconds: longest time of a request.
-        sticky_header: requests with equal values of it stay with one revision; empty: none.
-    """
-
-    name: str
-    namespace: str
-    port: int
-    route: Route
-    timeout_seconds: int = 30
-    sticky_header: str = ""
 
 
 def bootstrap() -> Object:

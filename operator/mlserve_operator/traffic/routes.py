@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mlserve_operator.rollout.state import Route
-    from mlserve_operator.traffic.envoy import Entry
+    from mlserve_operator.traffic.entry import Entry
 
 Object = dict[str, Any]
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlserve_runtime.model import ServedModel, predicted_classes
-from mlserve_runtime.telemetry.payloads import Sample
+from mlserve_runtime.telemetry.sink import Sample
 
 _ROWS: Final = 10_000
 _BYTES: Final = 16 * 2**20
@@ -28,7 +28,7 @@ _SECONDS: Final = 60.0
 
 
 class ParquetFiles:
-    """Files of a directory, one after the other. See payloads.Sink.
+    """Files of a directory, one after the other. See sink.Sink.
 
     Args:
         directory: Created if absent.

@@ -14,17 +14,16 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
-from mlserve_runtime.batching.queue import Answer, Job, Tensors
+from mlserve_runtime.batching.queue import Job
 from mlserve_runtime.calls import Call
 from mlserve_runtime.model import ServedModel, collect_outputs, collect_predictions
 from mlserve_runtime.settings import Settings
+from mlserve_runtime.telemetry.sink import Sample, Sink
 
 logger = logging.getLogger(__name__)
 
@@ -33,35 +32,6 @@ MAX_VALUES: Final = 4096
 """Tensors with more values are described, not written."""
 _WAITING: Final = 256
 _IDLE_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """An answered request."""
-
-    time: float
-    """Seconds since 1970."""
-    route: str
-    request_id: str
-    lane: str | None
-    latency_millis: float
-    inputs: Tensors
-    """Raw, as the client sent them."""
-    answers: Sequence[Answer]
-    model: ServedModel
-
-
-class Sink(Protocol):
-    """Where samples go; used by one thread. All methods raise OSError when nothing more can be written."""
-
-    def write(self, sample: Sample) -> None:
-        """Take a sample."""
-
-    def tick(self) -> None:
-        """Called about once a second."""
-
-    def close(self) -> None:
-        """Write what waits."""
 
 
 class JsonLines:

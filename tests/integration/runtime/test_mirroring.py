@@ -23,13 +23,14 @@ import yaml
 from mlserve_core.wire import HEADER_MIRROR, HEADER_PREVIEW, HEADER_REVISION, TelemetrySnapshot
 from mlserve_operator.rollout.state import Route
 from mlserve_operator.traffic import clusters, envoy
+from mlserve_operator.traffic.entry import Entry
 
 from .conftest import FEATURES, RuntimeServer
 from .test_tritonclient import ROWS, grpc_input
 
 ENVOY = Path(sys.executable).parent / "envoy"
 SPLIT = Route(weights={"live": 100, "shadow": 0}, mirror="shadow", mirror_percent=100, preview="shadow")
-ENTRY = envoy.Entry("tabular", "team", envoy.FIRST_LISTENER_PORT, SPLIT)
+ENTRY = Entry("tabular", "team", envoy.FIRST_LISTENER_PORT, SPLIT)
 
 
 @dataclass

@@ -28,6 +28,7 @@ from mlserve_core import wire
 from mlserve_local.network.dns import DnsServer
 from mlserve_local.network.names import UNKNOWN, Answer
 from mlserve_operator.traffic import clusters, envoy
+from mlserve_operator.traffic.entry import Entry
 
 ENVOY = Path(sys.executable).parent / "envoy"
 NAMESPACE, DOMAIN = "team", "cluster.local"
@@ -118,11 +119,11 @@ class Router:
     def log(self) -> Path:
         return self.directory / "envoy.log"
 
-    def url(self, entry: envoy.Entry) -> str:
+    def url(self, entry: Entry) -> str:
         """The front door of a ModelDeployment."""
         return f"http://{self.address}:{entry.port}"
 
-    async def run(self, *entries: envoy.Entry) -> None:
+    async def run(self, *entries: Entry) -> None:
         """Make Envoy run exactly these, as the operator would, and wait until it says so and knows every pod."""
         files = envoy.files(entries, cluster_domain=DOMAIN, dns_resolver=self.dns)
         self._lay(files)

@@ -16,12 +16,12 @@ from aiohttp import web
 
 from mlserve_core import wire
 from mlserve_operator.rollout.state import Route
-from mlserve_operator.traffic import envoy
+from mlserve_operator.traffic.entry import Entry
 
 from .router import GRPC_METHOD, NAMESPACE, Handler, Pod, router
 
 REVISION = "digits-a"
-ENTRY = envoy.Entry("digits", NAMESPACE, 10_000, Route(weights={REVISION: 100}), timeout_seconds=2)
+ENTRY = Entry("digits", NAMESPACE, 10_000, Route(weights={REVISION: 100}), timeout_seconds=2)
 LARGE = 5 * 1024 * 1024
 
 
@@ -130,7 +130,7 @@ async def test_a_pod_that_never_answers_is_given_the_timeout_once(tmp_path: Path
 
 async def test_a_client_that_falls_silent_is_not_waited_for(tmp_path: Path) -> None:
     """The timeout of a request begins when it is complete, and this one never is."""
-    entry = envoy.Entry("digits", NAMESPACE, 10_000, Route(weights={REVISION: 100}), timeout_seconds=1)
+    entry = Entry("digits", NAMESPACE, 10_000, Route(weights={REVISION: 100}), timeout_seconds=1)
 
     async def stalls() -> AsyncIterator[bytes]:
         yield b"{"
@@ -171,7 +171,7 @@ async def test_bodies_pass_untouched(tmp_path: Path) -> None:
 
     mirror = "digits-b"
     route = Route(weights={REVISION: 100, mirror: 0}, mirror=mirror, mirror_percent=100)
-    mirrored = envoy.Entry("digits", NAMESPACE, 10_000, route)
+    mirrored = Entry("digits", NAMESPACE, 10_000, route)
     copied: asyncio.Queue[int] = asyncio.Queue()
 
     async def measure(request: web.Request) -> web.StreamResponse:
@@ -210,7 +210,7 @@ async def test_bodies_pass_untouched(tmp_path: Path) -> None:
 async def test_nobody_waits_for_a_copy(tmp_path: Path, trouble: Handler | None) -> None:
     shadow = "digits-b"
     route = Route(weights={REVISION: 100, shadow: 0}, mirror=shadow, mirror_percent=100)
-    entry = envoy.Entry("digits", NAMESPACE, 10_000, route, timeout_seconds=20)
+    entry = Entry("digits", NAMESPACE, 10_000, route, timeout_seconds=20)
     copies = [Pod(shadow, trouble)] if trouble else []
     async with router(tmp_path, Pod(REVISION), *copies) as front:
         await front.run(entry)
@@ -235,7 +235,7 @@ async def test_nothing_is_logged_about_requests(tmp_path: Path) -> None:
 async def test_a_neighbour_that_comes_and_goes_is_not_felt(tmp_path: Path) -> None:
     """No cross-talk, and no connection closed: each of the first model's clients keeps the one it has."""
     mine, neighbour = Pod(REVISION, echo), Pod("second-a", answering(200))
-    second = envoy.Entry("second", NAMESPACE, 10_001, Route(weights={"second-a": 100}))
+    second = Entry("second", NAMESPACE, 10_001, Route(weights={"second-a": 100}))
     async with router(tmp_path, mine, neighbour) as front:
         await front.run(ENTRY)
         done = asyncio.Event()
@@ -293,10 +293,10 @@ async def test_what_is_under_way_is_finished_whatever_changes(tmp_path: Path) ->
         return web.Response(text="done")
 
     canary = "digits-b"
-    second = envoy.Entry("second", NAMESPACE, 10_001, Route(weights={"second-a": 100}))
+    second = Entry("second", NAMESPACE, 10_001, Route(weights={"second-a": 100}))
 
-    def split(weights: dict[str, int]) -> envoy.Entry:
-        return envoy.Entry("digits", NAMESPACE, 10_000, Route(weights=weights), timeout_seconds=20)
+    def split(weights: dict[str, int]) -> Entry:
+        return Entry("digits", NAMESPACE, 10_000, Route(weights=weights), timeout_seconds=20)
 
     ways = {
         "a new weight": (split({REVISION: 0, canary: 100}), [split({REVISION: 100, canary: 0}), second]),

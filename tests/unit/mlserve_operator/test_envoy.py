@@ -16,24 +16,25 @@ from hypothesis import strategies as st
 from mlserve_core import wire
 from mlserve_operator.rollout.state import Route
 from mlserve_operator.traffic import clusters, envoy, routes
+from mlserve_operator.traffic.entry import Entry
 
 Object = dict[str, Any]
 ENVOY = Path(sys.executable).parent / "envoy"
 
 ENTRIES = {
-    "nothing-serves": envoy.Entry("new", "team", 10_000, Route()),
-    "one-revision": envoy.Entry("digits", "team", 10_001, Route(weights={"digits-a": 100})),
-    "canary": envoy.Entry(
+    "nothing-serves": Entry("new", "team", 10_000, Route()),
+    "one-revision": Entry("digits", "team", 10_001, Route(weights={"digits-a": 100})),
+    "canary": Entry(
         "digits", "team", 10_001, Route(weights={"digits-a": 95, "digits-b": 5}, preview="digits-b"), 5, "X-User-Id"
     ),
-    "shadow": envoy.Entry(
+    "shadow": Entry(
         "digits", "team", 10_001,
         Route(weights={"digits-a": 100, "digits-b": 0}, mirror="digits-b", mirror_percent=30),
     ),
 }  # fmt: skip
 
 
-def render(*entries: envoy.Entry, resolver: str = "127.0.0.53:5353") -> dict[str, Object]:
+def render(*entries: Entry, resolver: str = "127.0.0.53:5353") -> dict[str, Object]:
     files = envoy.files(entries, cluster_domain="cluster.local", dns_resolver=resolver)
     # Through JSON once more: what is written once is not one object, which tests may change in one place.
     return {name: json.loads(json.dumps(yaml.safe_load(content))) for name, content in files.items()}
@@ -58,7 +59,7 @@ def static(files: dict[str, Object]) -> Object:
 
 def test_envoy_accepts_it_without_a_warning(tmp_path: Path) -> None:
     shadow = Route(weights={"s-a": 100, "s-b": 0}, mirror="s-b", mirror_percent=9)
-    entries = [ENTRIES["nothing-serves"], ENTRIES["canary"], envoy.Entry("s", "team", 10_002, shadow)]
+    entries = [ENTRIES["nothing-serves"], ENTRIES["canary"], Entry("s", "team", 10_002, shadow)]
     for name, content in envoy.files(entries, cluster_domain="cluster.local").items():
         (tmp_path / name).write_text(content)
     for config in (envoy.bootstrap(), static(render(*entries))):
@@ -147,7 +148,7 @@ def test_the_table_is_found_by_listener_whatever_the_host_header() -> None:
 
 def test_a_new_weight_changes_routes_only() -> None:
     before, after = (
-        render(envoy.Entry("digits", "team", 10_001, Route(weights={"digits-a": 100 - weight, "digits-b": weight})))
+        render(Entry("digits", "team", 10_001, Route(weights={"digits-a": 100 - weight, "digits-b": weight})))
         for weight in (0, 20)
     )
     for name in (envoy.LISTENERS_FILE, envoy.CLUSTERS_FILE):

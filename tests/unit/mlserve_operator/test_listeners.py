@@ -14,6 +14,7 @@ from mlserve_operator.resources.router import NAMESPACE_ROUTER, dedicated_router
 from mlserve_operator.rollout.state import RolloutState, Route
 from mlserve_operator.routing import Listeners
 from mlserve_operator.traffic import envoy
+from mlserve_operator.traffic.entry import Entry
 
 
 def owner(name: str, *, dedicated: bool = False) -> dict[str, Any]:
@@ -102,11 +103,11 @@ def test_models_with_routers_of_their_own_take_no_place() -> None:
 def test_a_full_router_fits_into_its_config_map_whatever_its_models_do() -> None:
     """The longest names, every option, and all of them in a rollout at once."""
 
-    def entry(number: int) -> envoy.Entry:
+    def entry(number: int) -> Entry:
         name = f"m{number:02}".ljust(45, "x")
         stable, canary = f"{name}-{'a' * 8}", f"{name}-{'b' * 8}"
         route = Route(weights={stable: 99, canary: 1}, mirror=canary, mirror_percent=100, preview=canary)
-        return envoy.Entry(name, "n" * 63, 10_000 + number, route, 3600, "h" * 128)
+        return Entry(name, "n" * 63, 10_000 + number, route, 3600, "h" * 128)
 
     files = envoy.files(
         [entry(number) for number in range(envoy.MODELS_PER_ROUTER)],

@@ -20,7 +20,8 @@ from mlserve_runtime.batching.queue import Answer
 from mlserve_runtime.model import ServedModel, load_model
 from mlserve_runtime.settings import Settings, read_settings
 from mlserve_runtime.telemetry.parquet import ParquetFiles
-from mlserve_runtime.telemetry.payloads import REDACTED, JsonLines, Sample, open_payload_log
+from mlserve_runtime.telemetry.payloads import REDACTED, JsonLines, open_payload_log
+from mlserve_runtime.telemetry.sink import Sample
 
 
 @pytest.fixture(scope="module")
