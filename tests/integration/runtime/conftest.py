@@ -25,6 +25,10 @@ from mlserve_runtime.backends.architectures import ARCHITECTURES
 FEATURES = 30
 
 
+READ_ONLY_CODE = {"PYTHONDONTWRITEBYTECODE": "1"}
+"""As in a pod, whose root file system is read-only: what is imported late leaves no compiled file behind."""
+
+
 class RuntimeServer:
     """A `mlserve-runtime serve` process; its log tells the ports it got."""
 
@@ -172,7 +176,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(tabular: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeServer]:
     """One server for all tests that only ask it things."""
-    running = RuntimeServer(tabular, tmp_path_factory.mktemp("server"), "--revision", "tabular-abc123")
+    scratch = tmp_path_factory.mktemp("server")
+    running = RuntimeServer(tabular, scratch, "--revision", "tabular-abc123", **READ_ONLY_CODE)
     try:
         yield running.wait_ready()
         assert running.process.poll() is None, "the server died during the tests"
@@ -182,7 +187,7 @@ def server(tabular: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def picture_server(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeServer]:
-    running = RuntimeServer(pictures, tmp_path_factory.mktemp("picture-server"))
+    running = RuntimeServer(pictures, tmp_path_factory.mktemp("picture-server"), **READ_ONLY_CODE)
     try:
         yield running.wait_ready()
         assert running.process.poll() is None, "the server died during the tests"
