@@ -25,10 +25,6 @@ from mlserve_runtime.backends.architectures import ARCHITECTURES
 FEATURES = 30
 
 
-READ_ONLY_CODE = {"PYTHONDONTWRITEBYTECODE": "1"}
-"""As in a pod, whose root file system is read-only: what is imported late leaves no compiled file behind."""
-
-
 class RuntimeServer:
     """A `mlserve-runtime serve` process; its log tells the ports it got."""
 
@@ -48,7 +44,7 @@ class RuntimeServer:
             ],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment},
+            env={**os.environ, "TMPDIR": str(scratch), **environment},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -176,8 +172,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(tabular: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeServer]:
     """One server for all tests that only ask it things."""
-    scratch = tmp_path_factory.mktemp("server")
-    running = RuntimeServer(tabular, scratch, "--revision", "tabular-abc123", **READ_ONLY_CODE)
+    running = RuntimeServer(tabular, tmp_path_factory.mktemp("server"), "--revision", "tabular-abc123")
     try:
         yield running.wait_ready()
         assert running.process.poll() is None, "the server died during the tests"
@@ -187,7 +182,7 @@ def server(tabular: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def picture_server(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeServer]:
-    running = RuntimeServer(pictures, tmp_path_factory.mktemp("picture-server"), **READ_ONLY_CODE)
+    running = RuntimeServer(pictures, tmp_path_factory.mktemp("picture-server"))
     try:
         yield running.wait_ready()
         assert running.process.poll() is None, "the server died during the tests"

@@ -33,20 +33,21 @@ def test_the_corpus_is_large() -> None:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process holds and has written to disks."""
+    """What a server holds, and the files below the only directory it may write to (TMPDIR, too)."""
 
-    process: psutil.Process
+    server: RuntimeServer
     resident: int
-    written: int
+    files: frozenset[tuple[Path, int]]
 
     @classmethod
-    def of(cls, process: psutil.Process) -> Usage:
-        return cls(process, process.memory_info().rss, process.io_counters().write_bytes)
+    def of(cls, server: RuntimeServer) -> Usage:
+        files = frozenset((path, path.stat().st_size) for path in server.scratch.rglob("*") if path.is_file())
+        return cls(server, psutil.Process(server.process.pid).memory_info().rss, files)
 
 
 @pytest.fixture(scope="module")
 def before(server: RuntimeServer, picture_server: RuntimeServer) -> list[Usage]:
-    return [Usage.of(psutil.Process(one.process.pid)) for one in (server, picture_server)]
+    return [Usage.of(one) for one in (server, picture_server)]
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +122,9 @@ def test_afterwards_everything_is_as_before(
     assert httpx.post(f"{server.url}/predict", json={"features": [0.5] * FEATURES}).status_code == 200
     assert httpx.get(f"{picture_server.url}/health").status_code == 200
     for earlier in before:
-        now = Usage.of(earlier.process)
+        now = Usage.of(earlier.server)
         assert now.resident - earlier.resident < MAX_GROWTH
-        assert now.written == earlier.written, "no request makes the server write a file"
+        assert now.files == earlier.files, "no request makes the server leave a file"
     assert not Path("/tmp/mlserve-escaped").exists()
     statistics = httpx.get(f"{server.url}/stats").json()
     assert statistics["inFlight"] == 0

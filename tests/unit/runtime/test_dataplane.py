@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,11 @@ async def test_what_a_request_needed_is_free_without_the_garbage_collector(setti
             for body in (b'{"features": [1, 2]}', b'{"features": [1]}', b'{"features": [3, 4]}'):
                 ask(body)
             await plane.idle.wait()
-            await asyncio.sleep(0)  # the loop lets go of the callbacks it has run
-            left = [kept for kept in gc.get_objects() if type(kept) in {Call, Job}]
+            deadline = time.monotonic() + 10
+            left: list[Any] = [plane]
+            while left and time.monotonic() < deadline:
+                await asyncio.sleep(0.001)  # the loop and the model's thread let go of what they have just run
+                left = [kept for kept in gc.get_objects() if type(kept) in {Call, Job}]
         finally:
             gc.enable()
     batcher.close()
