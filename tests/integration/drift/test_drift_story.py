@@ -204,4 +204,8 @@ def test_image_bytes_and_rows_are_counted_alike(served) -> None:
     Image.fromarray(pixels).save(buffer, "PNG")
     by_image = httpx.post(f"{url}/predict", files={"image": ("0.png", buffer.getvalue(), "image/png")}).json()
     by_row = httpx.post(f"{url}/predict", json={"features": pixels.ravel().tolist()}).json()
-    assert by_image["top"] == by_row["top"]
+    # Not to the last digit: passes of different sizes may run different kernels.
+    assert [entry["label"] for entry in by_image["top"]] == [entry["label"] for entry in by_row["top"]]
+    assert [entry["probability"] for entry in by_image["top"]] == pytest.approx(
+        [entry["probability"] for entry in by_row["top"]], rel=1e-4
+    )

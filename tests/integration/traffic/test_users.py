@@ -45,7 +45,12 @@ def arms(world: World) -> tuple[str, str]:
     world.apply(version(2, "BlueGreen"))
     status = world.until_status(lambda status: (status.get("canary") or {}).get("readyReplicas") == PODS, "all pods")
     stable, canary = status["stable"]["revision"], status["canary"]["revision"]
-    world.cluster.wait(lambda: world.predict(**PREVIEW).headers[REVISION] == canary, what="the router knows the canary")
+
+    def every_router_reaches_the_canary() -> bool:
+        answers = [world.predict(**PREVIEW) for _ in range(10)]  # a connection each: both routers are asked
+        return all(answer.status_code == 200 and answer.headers[REVISION] == canary for answer in answers)
+
+    world.cluster.wait(every_router_reaches_the_canary, what="the routers know the canary")
     return stable, canary
 
 
