@@ -162,6 +162,8 @@ class Batcher:
             self.cost.arrived(now)
         if job.deadline < self._expiry_at:
             self._arm_expiry(job.deadline, now)
+        if not self._busy and not self._scheduled:
+            self._busy_since = 0.0  # it was idle, though something may have waited when the last pass ended
         if alone and not self._busy:
             self._dispatch()
         elif not self._busy and not self._scheduled:
@@ -197,6 +199,7 @@ class Batcher:
             return
         now = self._clock()
         if self._max_delay and self._wait_for_company(now):
+            self._busy_since = 0.0
             return
         batch = self.queue.take(now)
         if batch is None:

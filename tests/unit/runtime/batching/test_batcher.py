@@ -130,6 +130,25 @@ async def test_an_abandoned_request_never_runs() -> None:
     batcher.close()
 
 
+async def test_idle_time_after_an_abandoned_request_is_no_part_of_a_pass() -> None:
+    gate, later = Gate(), [0.0]
+    batcher = make(gate, clock=lambda: time.perf_counter() + later[0])
+    first = submit(batcher)
+    await started(gate)
+    second = submit(batcher)
+    first.job.on_done = lambda job: (batcher.cancel(second.job), first.set_result(job))  # type: ignore[attr-defined]
+    gate.go.release()
+    await first
+    await asyncio.sleep(0)
+    later[0] = 100.0
+    third = submit(batcher, timeout=1000.0)
+    gate.go.release()
+    await third
+    assert gate.passes == [1, 1]
+    assert batcher.queue.cost.pass_seconds(1) < 10
+    batcher.close()
+
+
 async def test_a_full_queue_refuses() -> None:
     gate = Gate()
     batcher = make(gate, queue_rows=4)
