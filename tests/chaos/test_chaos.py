@@ -89,7 +89,8 @@ def undisturbed(chaos_cluster: Cluster) -> dict[str, Any]:
 def check_counts(batch: Batch, *, watched: bool = True) -> None:
     """Good versions were promoted on exactly what there was to count, and nothing twice.
 
-    Bad ones stopped early, where somebody watched all the time: while a leader is frozen, traffic goes on.
+    Bad ones stopped early, where somebody watched all the time: between two kills, or while a leader is frozen,
+    traffic goes on.
     """
     for rollout in batch.rollouts:
         if rollout.version == "good":

@@ -277,7 +277,7 @@ def yield_to_the_model() -> None:
     """Let what arrives wait for a running pass, up to the kernel's slice of some milliseconds, where both share a core.
 
     Otherwise every arrival interrupts the pass, and under overload these interruptions cost more than the refusals they
-    are for (benchmarks/overload.py: goodput at twice the load rose from 80 to 90 % of the capacity). SCHED_BATCH,
+    are for (benchmarks/overload.py: goodput at twice the load rose from 80 to 86 % of the capacity). SCHED_BATCH,
     sched(7), changes nothing but that; with a core for each, nothing at all.
     """
     with contextlib.suppress(OSError, AttributeError):  # a sandbox may refuse it, and other systems do not know it
