@@ -123,7 +123,10 @@ def latency_bucket(micros: float) -> int:
     return bisect_left(LATENCY_EDGES_MICROS, micros)
 
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""What no counter can reach is refused where it is read: sums of it would overflow where they are compared."""
+Sum = Annotated[int, Field(ge=-(10**30), le=10**30)]
+"""Of rewards or their squares, which may be large numbers each."""
 
 
 class WireModel(BaseModel):
@@ -158,8 +161,8 @@ class FeedbackCounts(WireModel):
 
     confusion: dict[str, dict[str, Count]] = Field(default_factory=dict)
     rewards: Count = 0
-    reward_sum_milli: int = 0
-    reward_sum_square_milli: Count = 0
+    reward_sum_milli: Sum = 0
+    reward_sum_square_milli: Annotated[Sum, Field(ge=0)] = 0
 
 
 class LaneCounts(WireModel):

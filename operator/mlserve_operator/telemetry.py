@@ -103,7 +103,7 @@ class Telemetry:
                 asyncio.timeout(TIMEOUT_SECONDS),
                 self.session.get(url, params={"query": query}) as response,
             ):
-                return _query_result(check.name, json.loads(await response.content.read(LARGEST_ANSWER)))
+                return _query_result(check.name, await _json(response))
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, IndexError) as error:
             metrics.SCRAPE_ERRORS.labels("prometheus").inc()
             return QueryResult(name=check.name, error=f"{check.address}: {type(error).__name__}: {error}")
@@ -153,8 +153,24 @@ class Telemetry:
         url = f"http://{host}:{MANAGEMENT_PORT}{path}"
         async with self._slots, asyncio.timeout(TIMEOUT_SECONDS), self.session.get(url) as response:
             response.raise_for_status()
-            body = await response.content.read(LARGEST_ANSWER)
-            return json.loads(body)
+            return await _json(response)
+
+
+async def _json(response: aiohttp.ClientResponse) -> Any:
+    """The whole of an answer, which a network delivers in pieces.
+
+    Raises:
+        ValueError: it is too large, or no JSON.
+    """
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > LARGEST_ANSWER:
+            raise ValueError(f"the answer is larger than {LARGEST_ANSWER} bytes")
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise ValueError("the answer is nested too deeply") from error
 
 
 def router_counters(

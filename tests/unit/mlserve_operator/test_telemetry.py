@@ -25,17 +25,28 @@ class Server:
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
+        self.pieces = False
         self.asked: list[str] = []
         self.port = 0
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
         answer = self.answers.get(request.path)
         if answer == "hang":
             await asyncio.sleep(60)
         if answer is None:
             return web.Response(status=404)
-        return web.Response(text=answer if isinstance(answer, str) else json.dumps(answer))
+        text = answer if isinstance(answer, str) else json.dumps(answer)
+        return await self.in_pieces(request, text.encode()) if self.pieces else web.Response(text=text)
+
+    async def in_pieces(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        """As a network of ordinary packets delivers it: the reader has the first before the last is sent."""
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for begin in range(0, len(body), -(-len(body) // 3)):
+            await response.write(body[begin : begin + -(-len(body) // 3)])
+            await asyncio.sleep(0.02)
+        return response
 
 
 @pytest.fixture
@@ -78,6 +89,13 @@ async def test_a_pod_tells_its_counters(server: Server, telemetry: Telemetry) ->
     assert seen.telemetry.live.requests == 7
 
 
+async def test_an_answer_is_read_to_its_end(server: Server, telemetry: Telemetry) -> None:
+    server.pieces, server.answers["/telemetry"] = True, SNAPSHOT
+    (seen,) = await telemetry.pods([pod()])
+    assert seen.error == ""
+    assert seen.telemetry is not None
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -86,6 +104,9 @@ async def test_a_pod_tells_its_counters(server: Server, telemetry: Telemetry) ->
         pytest.param("<html>", id="no-json"),
         pytest.param({**SNAPSHOT, "live": {"requests": -1}}, id="negative-counter"),
         pytest.param({"bootId": "b"}, id="half-an-answer"),
+        pytest.param("[" * 100_000, id="nested-without-end"),
+        pytest.param(json.dumps(SNAPSHOT) + " " * module.LARGEST_ANSWER, id="too-large"),
+        pytest.param({**SNAPSHOT, "live": {"requests": 10**400}}, id="more-than-can-be-counted"),
     ],
 )
 async def test_a_pod_that_cannot_be_believed_is_no_measurement(
