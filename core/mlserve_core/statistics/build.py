@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -104,6 +105,7 @@ def build_profile(
             probabilities=probabilities,
             confidence=confidence,
             labels=labels,
+            halves=halves,
         ),
     )
 
@@ -134,10 +136,19 @@ def _array(values: Sequence[Any]) -> NDArray[Any]:
     if isinstance(values, np.ndarray):
         return values
     if all(isinstance(value, int | float) for value in values):
-        return np.asarray(values, dtype=np.float64)
+        # Long whole numbers may be names of categories, of which single digits count.
+        exact = all(isinstance(value, int) and abs(value) < 2**63 for value in values)
+        return np.array([_as_float(value) for value in values]) if not exact else np.asarray(values, dtype=np.int64)
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return math.copysign(math.inf, value)
 
 
 def _is_text(column: NDArray[Any]) -> bool:
@@ -151,12 +162,14 @@ def _is_text(column: NDArray[Any]) -> bool:
             float(value)
         except (TypeError, ValueError):
             return True
+        except OverflowError:
+            continue
     return False
 
 
 def _numeric(name: str, column: NDArray[Any], halves: list[NDArray[np.intp]]) -> NumericFeature:
     if column.dtype.kind not in "fiub":
-        column = np.array([np.nan if category_name(v) is None else float(v) for v in column.tolist()])
+        column = np.array([np.nan if category_name(v) is None else _as_float(v) for v in column.tolist()])
     values = as_binned_type(column)
     finite = values[np.isfinite(values)].astype(np.float64)
     edges = numeric_edges(finite)
@@ -229,6 +242,7 @@ def _predictions(
     probabilities: NDArray[Any] | None,
     confidence: Sequence[float] | NDArray[Any] | None,
     labels: Sequence[Any] | NDArray[Any] | None,
+    halves: list[NDArray[np.intp]],
 ) -> PredictionProfile:
     if probabilities is not None:
         probabilities = np.asarray(probabilities, dtype=np.float64)
@@ -247,7 +261,9 @@ def _predictions(
         bare = NumericFeature(name="score", edges=edges, counts=[0] * (len(edges) + 1))
         bins = NumericBins([bare])
         bins.count(scores.reshape(-1, 1))
-        return PredictionProfile(edges=edges, counts=bins.counts()["score"].counts, confidence=sure)
+        places = np.searchsorted(np.array(edges, dtype=np.float32), as_binned_type(scores))
+        noise = _noise(places, np.isfinite(scores), len(edges) + 1, halves, ordered=True)
+        return PredictionProfile(edges=edges, counts=bins.counts()["score"].counts, confidence=sure, noise=noise)
     indices = _class_indices(predictions, classes, "prediction")
     correct: list[int] = []
     if labels is not None and confidence is not None:
@@ -260,12 +276,14 @@ def _predictions(
         confidence=sure or ([0] * UNIT_BINS if correct else []),
         entropy=entropy,
         correct=correct,
+        noise=_noise(indices, np.ones(n, dtype=np.bool_), len(classes), halves, ordered=False),
     )
 
 
 def _class_indices(values: Sequence[Any] | NDArray[Any], classes: Sequence[str], what: str) -> NDArray[np.intp]:
     """Class indices of names or indices; a name wins where the names are numbers themselves."""
     by_name = {str(name): i for i, name in enumerate(classes)}
+    known = ", ".join(list(by_name)[:10]) + (f" and {len(by_name) - 10} more" if len(by_name) > 10 else "")
     indices = np.empty(len(values), dtype=np.intp)
     for place, value in enumerate(values):
         name = category_name(value)
@@ -273,6 +291,6 @@ def _class_indices(values: Sequence[Any] | NDArray[Any], classes: Sequence[str],
         if index is None and name is not None and name.isdigit() and int(name) < len(classes):
             index = int(name)
         if index is None:
-            raise ProfileError(f"{what} {value!r} in row {place} is no class; there are {', '.join(classes)}")
+            raise ProfileError(f"{what} {value!r} in row {place} is no class; there are {known}")
         indices[place] = index
     return indices

@@ -18,13 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from mlserve_core.statistics import distances
-from mlserve_core.statistics.profile import UNIT_BINS, NumericFeature, ReferenceProfile
+from mlserve_core.statistics.profile import NumericFeature, ReferenceProfile
 from mlserve_core.statistics.two_sample import benjamini_hochberg, homogeneity_test, ks_factor, ks_p_value
 from mlserve_core.wire import FeatureCounts, ProfileCounts
 
 CLASSIC_ALPHA: Final = 0.05
 PREDICTION: Final = "prediction"
 CONFIDENCE: Final = "confidence"
+MEAN_KOLMOGOROV: Final = math.sqrt(math.pi / 2) * math.log(2)
+"""Mean of D/√(1/n + 1/m) under no drift: the noise of a distribution for which none was measured."""
 
 
 class DriftVerdict(StrEnum):
@@ -96,7 +98,7 @@ class DriftResult(Result):
     estimated_accuracy: float | None = None
     """Without labels, from the calibration table; for alerts only."""
     performance_drifted: bool = False
-    """Labels say that fewer predictions are right than in the reference."""
+    """Labels say that fewer predictions are right than in the reference; told among the features as `accuracy`."""
     message: str = ""
 
 
@@ -120,8 +122,9 @@ class DriftSettings:
 
 def tests(profile: ReferenceProfile, settings: DriftSettings) -> int:
     """How many distributions are tested in a window."""
-    features = sum(feature.name not in settings.disabled for feature in profile.features)
-    return features + bool(profile.predictions.counts) + bool(profile.predictions.confidence)
+    answers = {PREDICTION: profile.predictions.counts, CONFIDENCE: profile.predictions.confidence}
+    names = [*profile.feature_names, *(name for name, counts in answers.items() if counts)]
+    return sum(name not in settings.disabled for name in names)
 
 
 def required_rows(effect: float, alpha: float, reference_rows: int) -> int | None:
@@ -140,14 +143,38 @@ def rows_needed(profile: ReferenceProfile, settings: DriftSettings) -> int | Non
     """Rows a window needs before it is judged; `None` when the reference is too small to judge by."""
     if settings.classic:
         return settings.min_rows
-    least = min([settings.effect, *settings.effects.values()])
-    needed = required_rows(least, settings.alpha(profile), profile.rows)
+    needed = required_rows(_least_effect(profile, settings), settings.alpha(profile), profile.rows)
     return None if needed is None else max(needed, settings.min_rows)
+
+
+def _least_effect(profile: ReferenceProfile, settings: DriftSettings) -> float:
+    """Smallest effect that must be found in some distribution that is tested."""
+    names = {*profile.feature_names, PREDICTION, CONFIDENCE} - settings.disabled
+    return min([settings.effect, *(effect for name, effect in settings.effects.items() if name in names)])
 
 
 def reference_rows_needed(profile: ReferenceProfile, settings: DriftSettings) -> int:
     """Rows a reference needs so that a window of as many rows can be judged: 2c²/δ²."""
-    return math.ceil(2 * ks_factor(settings.alpha(profile)) ** 2 / settings.effect**2)
+    return math.ceil(2 * ks_factor(settings.alpha(profile)) ** 2 / _least_effect(profile, settings) ** 2)
+
+
+def shortage(profile: ReferenceProfile, settings: DriftSettings) -> str:
+    """Why a reference is too small, and what would do; nothing when it is large enough.
+
+    Said when a profile is made, so that nobody learns it from windows that never decide.
+    """
+    wanted, needed = reference_rows_needed(profile, settings), rows_needed(profile, settings)
+    if profile.rows >= wanted:
+        return ""
+    what = f"drift of {100 * settings.effect:.3g} % in any of {tests(profile, settings)} distributions"
+    remedy = f"give {wanted} rows, or ask for a larger effect (spec.drift.effectPercent)"
+    if needed is None:
+        least = ks_factor(settings.alpha(profile)) / math.sqrt(profile.rows)
+        return (
+            f"{profile.rows} rows are too few to decide by: no window could show {what}, "
+            f"only of more than {100 * least:.3g} %; {remedy}"
+        )
+    return f"with {profile.rows} rows only windows of {needed} rows or more can show {what}; {remedy}"
 
 
 # --- one window ---------------------------------------------------------------------------------------------------
@@ -172,10 +199,12 @@ def compare(profile: ReferenceProfile, counts: ProfileCounts, settings: DriftSet
         if feature.name not in settings.disabled
     ]
     answers = profile.predictions
-    if answers.counts and counts.predictions:
-        ordered = bool(answers.edges)
-        found.append(_judge(PREDICTION, counts.predictions, answers.counts, settings, profile, ordered=ordered))
-    if answers.confidence and counts.confidence:
+    if PREDICTION not in settings.disabled and answers.counts and counts.predictions:
+        ordered, noise = bool(answers.edges), answers.noise
+        found.append(
+            _judge(PREDICTION, counts.predictions, answers.counts, settings, profile, ordered=ordered, noise=noise)
+        )
+    if CONFIDENCE not in settings.disabled and answers.confidence and counts.confidence:
         found.append(_judge(CONFIDENCE, counts.confidence, answers.confidence, settings, profile, ordered=True))
     adjusted = benjamini_hochberg([item.p_value if item.p_value is not None else 1.0 for item in found])
     ranked = [item.model_copy(update={"q_value": q}) for item, q in zip(found, adjusted, strict=True)]
@@ -205,8 +234,9 @@ def _feature(
 
 def _judge(
     name: str, current: list[int], reference: list[int], settings: DriftSettings, profile: ReferenceProfile,
-    *, ordered: bool, noise: float = 0.0,
+    *, ordered: bool, noise: float | None = None,
 ) -> FeatureDrift:  # fmt: skip
+    """One distribution; `noise` is Kolmogorov's distance between halves of the reference, if that was measured."""
     n, m = sum(current), sum(reference)
     threshold = settings.effects.get(name, settings.effect)
     if n == 0 or m == 0 or len(current) != len(reference):
@@ -219,7 +249,8 @@ def _judge(
         effect = math.sqrt(max(raw**2 - chance**2, 0.0))
         p_value = homogeneity_test(current, reference)
     # Noise was measured between halves of the reference; it shrinks and grows with both sizes like 1/√.
-    floor = noise * math.sqrt((1 / n + 1 / m) * m / 4) if ordered else 0.0
+    scaled = MEAN_KOLMOGOROV if noise is None else noise * math.sqrt(m) / 2
+    floor = scaled * math.sqrt(1 / n + 1 / m) if ordered else 0.0
     if settings.classic:
         severity = _classic_severity(p_value)
         drifted = p_value < CLASSIC_ALPHA
@@ -257,40 +288,3 @@ def severity_of(ratio: float) -> Severity:
 
 def _classic_severity(p_value: float) -> Severity:
     return SEVERITIES[sum(p_value < limit for limit in (CLASSIC_ALPHA, 0.01, 0.001))]
-
-
-# --- performance --------------------------------------------------------------------------------------------------
-
-
-def estimated_accuracy(profile: ReferenceProfile, counts: ProfileCounts) -> float | None:
-    """Accuracy without labels: the reference's accuracy per bin of confidence, weighted by the live confidence.
-
-    (Guillory et al., "Predicting with confidence on unseen distributions", 2021.) It is right only as far as the
-    model's calibration carries over, so it never decides anything.
-    """
-    answers = profile.predictions
-    seen = sum(counts.confidence)
-    if not answers.correct or not answers.confidence or seen == 0:
-        return None
-    overall = answers.accuracy or 0.0
-    table = [answers.correct[i] / answers.confidence[i] if answers.confidence[i] else overall for i in range(UNIT_BINS)]
-    return sum(n * accuracy for n, accuracy in zip(counts.confidence, table, strict=True)) / seen
-
-
-def performance(
-    right: int, labelled: int, reference_accuracy: float, *, drop: float, alpha: float
-) -> tuple[bool, float]:
-    """Whether fewer predictions are right than in the reference, and the relative drop.
-
-    Drift when the drop is at least `drop` of the reference's accuracy, and significant by Chernoff's bound
-    exp(−n·KL(accuracy‖reference)) < α.
-    """
-    if labelled == 0 or reference_accuracy <= 0:
-        return False, 0.0
-    accuracy = right / labelled
-    relative = (reference_accuracy - accuracy) / reference_accuracy
-    if relative < drop:
-        return False, relative
-    p = min(max(reference_accuracy, 1e-9), 1 - 1e-9)
-    divergence = sum(a * math.log(a / b) for a, b in ((accuracy, p), (1 - accuracy, 1 - p)) if a > 0)
-    return math.exp(-labelled * divergence) < alpha, relative

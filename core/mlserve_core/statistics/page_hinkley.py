@@ -2,6 +2,7 @@
 
 m_T = Σ (x_t − p₀ − δ) is a walk that falls while the rate stays below p₀ + δ. A rise of the walk above its own
 minimum by more than λ is an alarm. Counts arrive in batches, in which the order is unknown, so a batch is one move.
+A walk that was let rise for weeks would alarm for weeks after the cause is gone: it rises to 2λ and no further.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class PageHinkley:
     lowest: float = 0.0
     units: int = 0
 
-    def add(self, errors: int, units: int, *, expected: float, tolerance: float) -> Self:
+    def add(self, errors: int, units: int, *, expected: float, tolerance: float, limit: float) -> Self:
         """Add a batch of labels.
 
         Args:
@@ -27,8 +28,9 @@ class PageHinkley:
             units: labels.
             expected: p₀, the reference's error rate.
             tolerance: δ, the rise that does not matter.
+            limit: λ, see `threshold`.
         """
-        walk = self.walk + errors - units * (expected + tolerance)
+        walk = min(self.walk + errors - units * (expected + tolerance), self.lowest + 2 * limit)
         return replace(self, walk=walk, lowest=min(self.lowest, walk), units=self.units + units)
 
     @property

@@ -88,6 +88,21 @@ def _chernoff(successes: float, trials: float, probability: float) -> float:
     return min(1.0, 2 * math.exp(-trials * divergence))
 
 
+def excess_p_value(bad: int, n: int, reference_bad: int, m: int) -> float:
+    """Bound on the chance that `bad` of n are so many when both rates are alike; 1 where the rate is no higher.
+
+    Given all bad events K, those among the n are hypergeometric, for which Chernoff's bound exp(−K·KL(bad/K‖n/(n+m)))
+    holds as it does for the binomial (Hoeffding 1963). So the reference need not be taken for exact.
+
+    >>> excess_p_value(5, 100, 50, 1000), excess_p_value(30, 100, 50, 1000) < 1e-6
+    (1.0, True)
+    """
+    total = bad + reference_bad
+    if n == 0 or m == 0 or bad * m <= reference_bad * n:
+        return 1.0
+    return min(1.0, _chernoff(bad, total, n / (n + m)) / 2)
+
+
 def chi_square_tail(statistic: float, degrees: int) -> float:
     """P(χ²_k > x), exactly: for whole degrees of freedom a finite sum (Abramowitz and Stegun 26.4.4–5).
 

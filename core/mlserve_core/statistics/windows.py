@@ -1,13 +1,14 @@
 """From windows to alarms: how long a window lasts, and when a finding is confirmed or over.
 
-A window has a fixed duration and is extended until it has enough rows, or closed as InsufficientData at its limit.
+A window has a fixed duration and is extended until it has enough rows, or closed as InsufficientData at its limit
+(unless what it has shows drift: a small sample cannot show that there is none, but it can show a large one).
 (Closing it at a number of rows would shrink windows under load, and "once in 10,000 windows" to hours.) A feature
 drifts when 2 of its last 3 windows found it, and has recovered after 3 windows under half the effect.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
@@ -20,20 +21,20 @@ from mlserve_core.statistics.drift import (
     Result,
     Severity,
     compare,
-    estimated_accuracy,
-    performance,
     rows_needed,
 )
-from mlserve_core.statistics.page_hinkley import PageHinkley, threshold
+from mlserve_core.statistics.page_hinkley import PageHinkley
+from mlserve_core.statistics.performance import ACCURACY, Labels, estimated_accuracy, judge
 from mlserve_core.statistics.profile import ReferenceProfile
 from mlserve_core.wire import ProfileCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_EXTENSION: Final = 12
 """Durations after which a window is closed whatever it has."""
 CONFIRM: Final = 2
 MEMORY: Final = 3
-PERFORMANCE_DROP: Final = 0.05
-"""Relative drop of accuracy that counts."""
 
 
 class History(Result):
@@ -88,54 +89,32 @@ def advance(
     rows, needed = window.counts.rows if window.counts else 0, rows_needed(profile, settings)
     if now - start < seconds:
         return window, None
-    if needed is not None and window.counts is not None and rows >= needed:
+    enough = needed is not None and rows >= needed
+    if enough or now - start >= MAX_EXTENSION * seconds:
         return _close(window, profile, settings, now, needed)
-    if now - start < MAX_EXTENSION * seconds:
-        return window, None
-    message = f"{rows} rows, {needed} are needed" if needed else "the reference has too few rows to judge by"
-    result = DriftResult(
-        verdict=DriftVerdict.INSUFFICIENT_DATA,
-        window_start=start,
-        window_end=now,
-        rows=rows,
-        rows_needed=needed,
-        message=message,
-    )
-    return _next(window, now), result
-
-
-def _next(window: Window, now: float, **changed: object) -> Window:
-    fresh = {"start": now, "counts": None, "right": 0, "labelled": 0, "closed": window.closed + 1}
-    return window.model_copy(update=fresh | changed)
+    return window, None
 
 
 def _close(
-    window: Window, profile: ReferenceProfile, settings: DriftSettings, now: float, needed: int
+    window: Window, profile: ReferenceProfile, settings: DriftSettings, now: float, needed: int | None
 ) -> tuple[Window, DriftResult]:
-    assert window.counts is not None  # noqa: S101 - checked by the caller
-    found = compare(profile, window.counts, settings)
-    histories = {item.name: _remember(window.histories.get(item.name, History()), item, settings) for item in found}
-    features = tuple(item.model_copy(update={"drifted": histories[item.name].drifting}) for item in found)
-    walk = PageHinkley(window.walk, window.walk_lowest)
-    reference = profile.predictions.accuracy
-    worse, alpha = False, 1 / settings.false_alarm_every
-    if reference is not None and window.labelled:
-        worse, _ = performance(window.right, window.labelled, reference, drop=PERFORMANCE_DROP, alpha=alpha)
-        wrong, tolerance = window.labelled - window.right, PERFORMANCE_DROP * reference / 2
-        walk = walk.add(wrong, window.labelled, expected=1 - reference, tolerance=tolerance)
-        worse = worse or walk.rise > threshold(1 - reference, tolerance, alpha)
-    result = summarise(features, window.counts.rows, needed).model_copy(
-        update={
-            "window_start": window.start,
-            "window_end": now,
-            "labelled": window.labelled,
-            "accuracy": window.right / window.labelled if window.labelled else None,
-            "reference_accuracy": reference,
-            "estimated_accuracy": estimated_accuracy(profile, window.counts),
-            "performance_drifted": worse,
-        }
+    """Judge what the window has, and begin the next. Labels are judged in any case: their number is their own."""
+    rows = window.counts.rows if window.counts is not None else 0
+    judged = needed is not None and rows >= needed
+    found = compare(profile, window.counts, settings) if window.counts and rows >= settings.min_rows else []
+    # With too few rows, what is not found may be there all the same: it neither confirms nor calms.
+    telling = [item for item in found if judged or item.drifted]
+    news = {item.name: _remember(window.histories.get(item.name, History()), item, settings) for item in telling}
+    features = [
+        item.model_copy(update={"drifted": news[item.name].drifting}) if item.name in news else item for item in found
+    ]
+    labels = Labels(window.right, window.labelled)
+    told, walk = judge(profile, window.counts, labels, PageHinkley(window.walk, window.walk_lowest), settings)
+    result = summarise(profile, window.counts, features, told, labels, needed)
+    fresh = Window(
+        start=now, histories=window.histories | news, walk=walk.walk, walk_lowest=walk.lowest, closed=window.closed + 1
     )
-    return _next(window, now, histories=histories, walk=walk.walk, walk_lowest=walk.lowest), result
+    return fresh, result.model_copy(update={"window_start": window.start, "window_end": now})
 
 
 def _remember(history: History, item: FeatureDrift, settings: DriftSettings) -> History:
@@ -147,39 +126,59 @@ def _remember(history: History, item: FeatureDrift, settings: DriftSettings) -> 
     return History(found=found, calm=calm, drifting=drifting)
 
 
-def summarise(features: tuple[FeatureDrift, ...], rows: int, needed: int | None) -> DriftResult:
-    """The verdict of a window from its features."""
-    drifted = [item for item in features if item.drifted]
-    order = list(Severity)
-    severity = max((item.severity for item in drifted), key=order.index, default=Severity.NONE)
-    names = ", ".join(item.name for item in drifted[:5])
+def summarise(
+    profile: ReferenceProfile, counts: ProfileCounts | None, features: Sequence[FeatureDrift],
+    told: Sequence[FeatureDrift], labels: Labels, needed: int | None,
+) -> DriftResult:  # fmt: skip
+    """The verdict of a window: too few rows cannot show that there is no drift, but they can show a large one.
+
+    Args:
+        profile: the reference.
+        counts: of the window.
+        features: what was found of its distributions.
+        told: what labels tell.
+        labels: that arrived in the window.
+        needed: rows from which distributions are judged.
+    """
+    rows = counts.rows if counts is not None else 0
+    found = sorted([*features, *told], key=lambda item: (-item.drifted, -item.effect / item.threshold))
+    drifted = [item for item in found if item.drifted]
+    judged = needed is not None and rows >= needed
+    severity = max((item.severity for item in drifted), key=list(Severity).index, default=Severity.NONE)
+    reference = profile.predictions.accuracy
+    message = f"no drift in {rows} rows" if judged else _too_few(rows, needed)
+    if drifted:
+        message = f"drift of {', '.join(item.name for item in drifted[:5])}"
+    worse = any(item.name == ACCURACY for item in told if item.drifted)
+    if worse and reference is not None:
+        message += f" ({labels.right / labels.total:.1%} of {labels.total} labels, {reference:.1%} in the reference)"
+    calm = DriftVerdict.NO_DRIFT if judged else DriftVerdict.INSUFFICIENT_DATA
     return DriftResult(
-        verdict=DriftVerdict.DRIFT if drifted else DriftVerdict.NO_DRIFT,
+        verdict=DriftVerdict.DRIFT if drifted else calm,
         severity=severity,
         rows=rows,
         rows_needed=needed,
-        features=features,
-        message=f"drift of {names}" if drifted else f"no drift in {rows} rows",
+        features=tuple(found),
+        labelled=labels.total,
+        accuracy=labels.right / labels.total if labels.total else None,
+        reference_accuracy=reference,
+        estimated_accuracy=estimated_accuracy(profile, counts) if counts is not None else None,
+        performance_drifted=worse,
+        message=message,
     )
 
 
-def check_once(profile: ReferenceProfile, counts: ProfileCounts, settings: DriftSettings) -> DriftResult:
+def _too_few(rows: int, needed: int | None) -> str:
+    return f"{rows} rows, {needed} are needed" if needed else "the reference has too few rows to judge by"
+
+
+def check_once(
+    profile: ReferenceProfile, counts: ProfileCounts, settings: DriftSettings, labels: Labels | None = None
+) -> DriftResult:
     """All rows as one window, without confirmation by another: for data at rest."""
-    needed = rows_needed(profile, settings)
-    if needed is None or counts.rows < needed:
-        reason = f"{counts.rows} rows, {needed} are needed" if needed else "the reference has too few rows to judge by"
-        features = tuple(compare(profile, counts, settings)) if counts.rows else ()
-        return DriftResult(
-            verdict=DriftVerdict.INSUFFICIENT_DATA,
-            rows=counts.rows,
-            rows_needed=needed,
-            features=features,
-            message=reason,
-        )
-    result = summarise(tuple(compare(profile, counts, settings)), counts.rows, needed)
-    return result.model_copy(
-        update={
-            "reference_accuracy": profile.predictions.accuracy,
-            "estimated_accuracy": estimated_accuracy(profile, counts),
-        }
-    )
+    needed, labels = rows_needed(profile, settings), labels or Labels()
+    found = compare(profile, counts, settings) if counts.rows else []
+    if counts.rows < settings.min_rows:
+        found = [item.model_copy(update={"drifted": False, "severity": Severity.NONE}) for item in found]
+    told, _ = judge(profile, counts, labels, PageHinkley(), settings)
+    return summarise(profile, counts, found, told, labels, needed)

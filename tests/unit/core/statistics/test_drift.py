@@ -12,12 +12,13 @@ from mlserve_core.statistics.drift import (
     DriftVerdict,
     Severity,
     compare,
-    estimated_accuracy,
-    performance,
     reference_rows_needed,
     required_rows,
     rows_needed,
+    shortage,
 )
+from mlserve_core.statistics.page_hinkley import PageHinkley
+from mlserve_core.statistics.performance import ACCURACY, ESTIMATED_ACCURACY, Labels, estimated_accuracy, judge
 from mlserve_core.statistics.windows import MAX_EXTENSION, Window, advance, check_once
 from mlserve_core.wire import ProfileCounts
 
@@ -196,22 +197,156 @@ def test_new_and_swapped_categories() -> None:
 # --- performance --------------------------------------------------------------------------------------------------
 
 
+def answered(rows: int, accuracy: float = 0.9) -> ReferenceProfile:
+    """A profile of a model that is right in that share of its rows, and sure by as much."""
+    right = np.arange(rows) < accuracy * rows
+    sure = np.full(rows, accuracy)
+    labels = np.where(right, 1, 0)
+    return build_profile(
+        np.zeros((rows, 1)), predictions=np.ones(rows, dtype=int), classes=["no", "yes"], confidence=sure, labels=labels
+    )
+
+
+LABELLED = answered(20_000)
+
+
 @pytest.mark.parametrize(
-    ("right", "labelled", "drifted"),
-    [(900, 1000, False), (880, 1000, False), (800, 1000, True), (16, 20, False), (0, 0, False)],
-    ids=["as the reference", "a small drop", "a real drop", "too few labels", "none"],
+    ("profile", "right", "labelled", "drifted"),
+    [
+        pytest.param(LABELLED, 900, 1000, False, id="as the reference"),
+        pytest.param(LABELLED, 880, 1000, False, id="a small drop"),
+        pytest.param(LABELLED, 800, 1000, True, id="a real drop"),
+        pytest.param(LABELLED, 16, 20, False, id="too few labels"),
+        pytest.param(LABELLED, 0, 0, False, id="none"),
+        pytest.param(answered(60), 840, 1000, False, id="a drop within what 60 rows can tell of the reference"),
+        pytest.param(build_profile(np.zeros((60, 1))), 0, 1000, False, id="nothing to compare with"),
+    ],
 )
-def test_performance_drift_needs_a_drop_and_labels_enough(right: int, labelled: int, drifted: bool) -> None:
-    assert performance(right, labelled, 0.9, drop=0.05, alpha=1e-4)[0] is drifted
+def test_performance_drift_needs_a_drop_and_labels_enough(
+    profile: ReferenceProfile, right: int, labelled: int, drifted: bool
+) -> None:
+    found, _ = judge(profile, None, Labels(right, labelled), PageHinkley(), SETTINGS)
+    assert any(item.drifted for item in found) is drifted
 
 
-def test_accuracy_is_estimated_from_calibration() -> None:
-    confidence = RNG.uniform(0.5, 1.0, 40_000)
-    labels = np.where(RNG.random(40_000) < confidence, 1, 0)
+@pytest.mark.parametrize(
+    ("settings", "drifted"),
+    [
+        pytest.param(SETTINGS, True, id="by default"),
+        pytest.param(DriftSettings(disabled=frozenset({ACCURACY})), False, id="switched off"),
+        pytest.param(DriftSettings(effects={ACCURACY: 0.5}), False, id="more asked for"),
+    ],
+)
+def test_the_spec_has_a_say_in_performance_drift(settings: DriftSettings, drifted: bool) -> None:
+    found, _ = judge(LABELLED, None, Labels(800, 1000), PageHinkley(), settings)
+    assert any(item.drifted for item in found) is drifted
+
+
+def labelled_windows(*right: int, of: int = 1000, rows: int = 1000) -> list[DriftResult]:
+    """Windows of unmoved inputs, with labels."""
+    window, results = Window(start=0.0), []
+    for index, number in enumerate(right, start=1):
+        counter = ProfileCounter(LABELLED)
+        confidence = np.full(rows, 0.9)
+        counter.update(np.zeros((rows, 1)), predictions=np.ones(rows, dtype=int), confidence=confidence)
+        window, result = advance(
+            window, LABELLED, SETTINGS, now=3600.0 * index, seconds=300,
+            pane=counter.counts(), right=number, labelled=of,
+        )  # fmt: skip
+        results += [result] if result is not None else []
+    return results
+
+
+def test_fewer_right_answers_on_unmoved_inputs_are_drift_told_with_severity_and_over_when_they_are() -> None:
+    results = labelled_windows(900, 700, 900)
+    assert [result.verdict.value for result in results] == ["NoDrift", "Drift", "NoDrift"]
+    worse = results[1]
+    assert (worse.performance_drifted, worse.severity, worse.features[0].name) == (True, Severity.HIGH, ACCURACY)
+    assert worse.message == "drift of accuracy (70.0% of 1000 labels, 90.0% in the reference)"
+
+
+def test_a_drop_too_small_for_any_window_is_found_over_many() -> None:
+    results = labelled_windows(*[860] * 20)
+    assert results[0].verdict is DriftVerdict.NO_DRIFT
+    assert results[-1].performance_drifted
+
+
+def test_labels_count_where_rows_are_too_few_to_judge_inputs() -> None:
+    (calm,), (worse,) = labelled_windows(90, of=100, rows=20), labelled_windows(50, of=100, rows=20)
+    assert (calm.verdict, worse.verdict) == (DriftVerdict.INSUFFICIENT_DATA, DriftVerdict.DRIFT)
+
+
+def test_labels_as_in_the_reference_alarm_once_in_10_000_windows() -> None:
+    random = np.random.default_rng(7)
+    right = random.binomial(200, 0.9, 2_000)
+    walk, alarms = PageHinkley(), 0
+    for number in right.tolist():
+        found, walk = judge(LABELLED, None, Labels(number, 200), walk, SETTINGS)
+        alarms += any(item.drifted for item in found)
+    assert alarms == 0
+
+
+def test_an_estimate_is_told_and_decides_nothing() -> None:
+    random = np.random.default_rng(8)
+    confidence = random.uniform(0.5, 1.0, 40_000)
+    labels = np.where(random.random(40_000) < confidence, 1, 0)
     probabilities = np.column_stack([1 - confidence, confidence])
     profile = build_profile(np.zeros((40_000, 1)), probabilities=probabilities, labels=labels)
     counter = ProfileCounter(profile)
-    unsure = RNG.uniform(0.5, 0.7, 5000)
+    unsure = random.uniform(0.5, 0.7, 5000)
     counter.update(np.zeros((5000, 1)), probabilities=np.column_stack([1 - unsure, unsure]))
     assert profile.predictions.accuracy == pytest.approx(0.75, abs=0.01)
     assert estimated_accuracy(profile, counter.counts()) == pytest.approx(0.6, abs=0.02)
+    (told,), _ = judge(profile, counter.counts(), Labels(), PageHinkley(), SETTINGS)
+    assert (told.name, told.severity, told.drifted) == (ESTIMATED_ACCURACY, Severity.HIGH, False)
+    only_told = check_once(profile, counter.counts(), DriftSettings(disabled=frozenset({"confidence"})))
+    assert (only_told.verdict, only_told.features[0].name) == (DriftVerdict.NO_DRIFT, ESTIMATED_ACCURACY)
+
+
+# --- small references ---------------------------------------------------------------------------------------------
+
+
+def test_a_small_reference_shows_large_drift_and_never_that_there_is_none() -> None:
+    small = build_profile(RNG.standard_normal((300, 3)))
+    assert rows_needed(small, SETTINGS) is None
+    found = [check_once(small, counts(RNG.normal(shift, 1, (2000, 3)), small), SETTINGS) for shift in (0.0, 2.0)]
+    assert [result.verdict for result in found] == [DriftVerdict.INSUFFICIENT_DATA, DriftVerdict.DRIFT]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [(300, "too few to decide by: no window could show drift of 10 %"), (900, "only windows of"), (2_000, "")],
+)
+def test_a_reference_too_small_is_said_with_what_would_do(rows: int, words: str) -> None:
+    profile = build_profile(RNG.standard_normal((rows, 3)))
+    told = shortage(profile, SETTINGS)
+    assert told.startswith(words) if not words else words in told
+    assert bool(told) == (rows < reference_rows_needed(profile, SETTINGS))
+
+
+def test_effects_of_what_is_not_tested_ask_for_no_rows() -> None:
+    fine = DriftSettings(effects={"no such feature": 0.01, "feature_1": 0.01}, disabled=frozenset({"feature_1"}))
+    assert rows_needed(PROFILE, fine) == pytest.approx(NEEDED, rel=0.05)
+    assert (rows_needed(PROFILE, DriftSettings(effects={"feature_1": 0.05})) or 0) > 3 * NEEDED
+
+
+def test_noise_is_measured_stored_and_taken_off_the_severity() -> None:
+    random = np.random.default_rng(9)
+    profile = build_profile(random.standard_normal((2_000, 1)), predictions=random.standard_normal(2_000))
+    stored = ReferenceProfile.from_json(profile.to_json())
+    noises = [stored.features[0].noise, stored.predictions.noise]
+    assert all(0.005 < noise < 0.05 for noise in noises), noises
+    loud = profile.model_copy(update={"features": [profile.features[0].model_copy(update={"noise": 0.2})]})
+    moved = random.normal(0.9, 1, (2_000, 1))
+    found = [compare(p, counts(moved, p), SETTINGS)[0].severity for p in (profile, loud)]
+    assert found == [Severity.MEDIUM, Severity.LOW]
+
+
+def test_predictions_and_confidence_can_be_left_out_like_any_feature() -> None:
+    quiet = DriftSettings(disabled=frozenset({"prediction", "confidence", "feature_0"}))
+    counter = ProfileCounter(LABELLED)
+    counter.update(np.ones((2000, 1)), predictions=np.zeros(2000, dtype=int), confidence=np.full(2000, 0.5))
+    assert {item.name for item in compare(LABELLED, counter.counts(), SETTINGS)} == {
+        "feature_0", "prediction", "confidence",
+    }  # fmt: skip
+    assert compare(LABELLED, counter.counts(), quiet) == []

@@ -123,12 +123,26 @@ def test_page_hinkley_is_silent_on_the_expected_rate_and_hears_a_rise() -> None:
     for _ in range(200):
         walk = page_hinkley.PageHinkley()
         for _ in range(100):
-            walk = walk.add(int(rng.binomial(50, 0.1)), 50, expected=0.1, tolerance=0.02)
+            walk = walk.add(int(rng.binomial(50, 0.1)), 50, expected=0.1, tolerance=0.02, limit=limit)
         alarms += walk.rise > limit
     assert alarms <= 10
     for _ in range(60):
-        walk = walk.add(int(rng.binomial(50, 0.2)), 50, expected=0.1, tolerance=0.02)
+        walk = walk.add(int(rng.binomial(50, 0.2)), 50, expected=0.1, tolerance=0.02, limit=limit)
     assert walk.rise > limit
+
+
+def test_page_hinkley_forgets_a_long_fault_as_soon_as_a_short_one() -> None:
+    limit = page_hinkley.threshold(0.1, 0.02, 0.001)
+    calm = []
+    for windows in (10, 1_000):
+        walk = page_hinkley.PageHinkley()
+        for _ in range(windows):
+            walk = walk.add(25, 50, expected=0.1, tolerance=0.02, limit=limit)
+        after = 0
+        while walk.rise > limit:
+            walk, after = walk.add(5, 50, expected=0.1, tolerance=0.02, limit=limit), after + 1
+        calm.append(after)
+    assert calm[0] == calm[1] <= limit / (50 * 0.02) + 1
 
 
 @pytest.mark.parametrize(
