@@ -6,12 +6,13 @@ STAMP := .venv/.ready
 
 .DEFAULT_GOAL := help
 
+# All words go to stderr: standard output of `make -s up` is what a shell evaluates.
 $(STAMP): pyproject.toml tools/install_helm.py
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing mlserve and its tools into .venv (a few minutes the first time)"
-	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 --editable '.[dev]'
-	$(BIN)/python tools/install_helm.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv >&2
+	@echo "Installing mlserve and its tools into .venv (a few minutes the first time)" >&2
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip >&2
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 --editable '.[dev]' >&2
+	$(BIN)/python tools/install_helm.py >&2
 	@touch $@
 
 .PHONY: help setup system-packages demo up down models generate verify format lint types imports check test test-fast test-chart \

@@ -6,13 +6,15 @@ loopback address as an annotation of the Service, any other cluster is reached t
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from mlserve_cli.errors import CommandError
-from mlserve_cli.kubectl import Kubectl
+from mlserve_cli.kubectl import RESOURCE, Kubectl, reason
 from mlserve_core.wire import ANNOTATION_LOCAL_URL, FRONT_DOOR_HTTP_PORT
 
 _FORWARDING = re.compile(r"Forwarding from (127\.0\.0\.1:\d+)")
@@ -28,13 +30,34 @@ def front_door(kubectl: Kubectl, name: str, url: str | None = None) -> Iterator[
     if url:
         yield url.rstrip("/")
         return
-    service = kubectl.get("service", name)
-    published = service["metadata"].get("annotations", {}).get(ANNOTATION_LOCAL_URL)
-    if published:
-        yield published.rstrip("/")
+    service = find_service(kubectl, name)
+    if published := local_url(service):
+        yield published
         return
     with port_forward(kubectl, f"service/{name}", FRONT_DOOR_HTTP_PORT) as address:
         yield address
+
+
+def find_service(kubectl: Kubectl, name: str) -> dict[str, Any]:
+    """The Service that is the front door of a model.
+
+    Raises:
+        CommandError: There is none; the message says which models there are.
+    """
+    found = kubectl.run("get", "service", name, "--ignore-not-found", "-o", "json")
+    if found:
+        service: dict[str, Any] = json.loads(found)
+        return service
+    models = sorted(item["metadata"]["name"] for item in kubectl.get(RESOURCE)["items"])
+    if name in models:
+        raise CommandError(f"{name} has no Service yet; `mlserve status {name}` tells what it waits for")
+    there = ", ".join(models) or "none"
+    raise CommandError(f"there is no model {name!r} in this namespace, there is {there}; -n names another namespace")
+
+
+def local_url(service: Mapping[str, Any]) -> str:
+    """The address on this machine that the local cluster published for a Service; empty on any other cluster."""
+    return str(service.get("metadata", {}).get("annotations", {}).get(ANNOTATION_LOCAL_URL, "")).rstrip("/")
 
 
 @contextmanager
@@ -47,8 +70,8 @@ def port_forward(kubectl: Kubectl, target: str, port: int) -> Iterator[str]:
             match = _FORWARDING.search(line)
             if match is None:
                 process.terminate()
-                reason = process.stderr.read().strip() if process.stderr else ""
-                raise CommandError(f"port-forward to {target} failed: {reason or line.strip() or 'no answer'}")
+                said = reason(process.stderr.read()) if process.stderr else ""
+                raise CommandError(f"port-forward to {target} failed: {said or line.strip() or 'no answer'}")
             yield f"http://{match.group(1)}"
         finally:
             process.terminate()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +25,19 @@ from mlserve_cli.errors import CommandError
 
 F = TypeVar("F", bound=Callable[..., Any])
 RESOURCE = "modeldeployments.mlserve.io"
+
+
+CHOOSE = "set KUBECONFIG, or use --kubeconfig (`mlserve local status` shows that of the local cluster)"
+
+_LOG_LINE = re.compile(r"[EWIF]\d{4} \d\d:\d\d:\d\d\.")
+"""How a line of kubectl's own log begins; the sentence for people comes after them."""
+
+
+def reason(stderr: str) -> str:
+    """What kubectl said to people, with what helps where nobody answered."""
+    lines = stderr.strip().splitlines()
+    text = "\n".join([line for line in lines if not _LOG_LINE.match(line)] or lines)
+    return f"{text}\nIs the cluster up? If it is another one, {CHOOSE}." if "was refused" in text else text
 
 
 def find_kubectl() -> str:
@@ -65,13 +80,31 @@ class Kubectl:
         """
         done = subprocess.run(self.command(*arguments), input=stdin, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise CommandError(done.stderr.strip() or f"kubectl {arguments[0]} failed with status {done.returncode}")
+            raise CommandError(reason(done.stderr) or f"kubectl {arguments[0]} failed with status {done.returncode}")
         return done.stdout
 
     def get(self, *arguments: str) -> dict[str, Any]:
         """An object or a list as JSON."""
         result: dict[str, Any] = json.loads(self.run("get", *arguments, "-o", "json"))
         return result
+
+    def selection(self) -> tuple[str, str]:
+        """Address of the API server and namespace that are chosen, by the options or by the kubeconfig.
+
+        Raises:
+            CommandError: The kubeconfig has no current context.
+        """
+        path = "jsonpath={.clusters[0].cluster.server} {.contexts[0].context.namespace}"
+        try:
+            server, _, namespace = self.run("config", "view", "--minify", "-o", path).partition(" ")
+        except CommandError as error:
+            raise CommandError(f"{error.message}: no cluster is chosen; {CHOOSE}") from None
+        return server, namespace.strip() or "default"
+
+    def kubeconfigs(self) -> list[Path]:
+        """Where kubectl reads its configuration."""
+        named = self.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+        return [Path(path) for path in named.split(os.pathsep) if path]
 
     @contextmanager
     def watch(self, *arguments: str) -> Iterator[Iterator[dict[str, Any]]]:
@@ -94,7 +127,7 @@ def _objects(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
             yield json.loads("".join(lines))
             lines.clear()
     assert process.stderr is not None  # noqa: S101
-    raise CommandError(process.stderr.read().strip() or "the watch ended")
+    raise CommandError(reason(process.stderr.read()) or "the watch ended")
 
 
 def cluster_options(function: F) -> F:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from pathlib import Path
 
@@ -62,22 +63,21 @@ def up(
         fake_gpus=fake_gpus,
         images=images,
     )
+    # A CI job or a service manager says SIGTERM where a person types Ctrl-C: both end what was started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         running = cluster.up(options, _report)
     except cluster.ClusterError as error:
         raise CommandError(str(error)) from None
-    click.echo(running.export_line)
-    if running.settings.with_operator:
-        _report(f"operator: {running.settings.operator_url} (models get an address each: kubectl get services)")
-    if detach:
-        return
-    _report("Ctrl-C ends it")
-    try:
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
-    except KeyboardInterrupt:
-        pass
-    finally:
-        cluster.down(running.data_dir, _report)
+    with contextlib.suppress(KeyboardInterrupt):
+        click.echo(running.export_line)
+        if running.settings.with_operator:
+            _report(f"operator: {running.settings.operator_url} (`mlserve status NAME` shows the address of a model)")
+        if detach:
+            return
+        _report("Ctrl-C ends it")
+        signal.pause()
+    cluster.down(running.data_dir, _report)
 
 
 @local.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,10 +25,13 @@ def read_documents(path: str) -> list[Object]:
     Raises:
         CommandError: No readable YAML, or no ModelDeployment in it.
     """
+    from mlserve_local.apiserver.decoding import parse_documents
+
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        documents = parse_documents(sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise CommandError(f"{path}: {error}") from None
     ours = [d for d in documents if isinstance(d, dict) and d.get("kind") == api.KIND]
     if not ours:
@@ -40,49 +44,75 @@ def problems(document: Object) -> Iterator[str]:
     """What an API server would refuse: unknown fields, schema, CEL rules; each with the field."""
     from mlserve_core.api.crd import custom_resource_definition
     from mlserve_local.apiserver.crd import compile_version
-    from mlserve_local.apiserver.decoding import Problems
+    from mlserve_local.apiserver.decoding import DecodeError, Problems
+    from mlserve_local.apiserver.validation import metadata_errors
 
     if document.get("apiVersion") != api.API_VERSION:
         yield f"apiVersion: must be {api.API_VERSION}, not {document.get('apiVersion')!r}"
         return
     version = compile_version(custom_resource_definition()["spec"]["versions"][0])
     found = Problems()
-    decoded = version.decode(document, found)
+    try:
+        decoded = version.decode(document, found)
+    except DecodeError as error:
+        yield str(error)
+        return
     yield from found.texts()
+    metadata = decoded["metadata"]
+    if prefix := metadata.get("generateName"):
+        metadata.setdefault("name", f"{prefix}generated")
+    yield from (error.message() for error in metadata_errors(metadata, f"{api.GROUP}/{api.PLURAL}"))
+    # A missing name has been said; the rules that read it would only say that they cannot.
+    metadata.setdefault("name", "unnamed")
     yield from (error.message() for error in version.errors(decoded, None))
 
 
-def artifact_problem(document: Object, root: Path) -> str:
-    """What is wrong with the artifact, if it lies on this machine; empty where it is good or cannot be seen."""
+def name_of(document: Object) -> str:
+    """Name of a document, whatever shape it has."""
+    metadata = document.get("metadata")
+    return str(metadata.get("name") or "unnamed") if isinstance(metadata, dict) else "unnamed"
+
+
+def artifact_problem(document: Object, root: Path | None) -> str:
+    """What is wrong with an artifact that lies on this machine.
+
+    Arguments:
+        document: A ModelDeployment without problems.
+        root: Where `file:///` begins. None: looked for below this directory and in the root of the file system; what is
+            in neither may well be on the cluster's nodes, and is no problem.
+
+    Returns:
+        A sentence, or "" where the artifact is good or cannot be seen from here.
+    """
     from mlserve_core.artifact import ArtifactError, load_artifact
 
-    model = document.get("spec", {}).get("model", {})
-    uri = str(model.get("uri", ""))
-    if not uri.startswith("file://"):
+    model = document["spec"]["model"]
+    if not model["uri"].startswith("file://"):
         return ""
+    below = model["uri"].removeprefix("file://").lstrip("/")
+    places = [root / below] if root else [place for place in (Path.cwd() / below, Path("/", below)) if place.exists()]
     try:
-        load_artifact(root / uri.removeprefix("file://").lstrip("/"), str(model.get("digest", "")))
+        for place in places[:1]:
+            load_artifact(place, model.get("digest", ""))
     except ArtifactError as error:
         return f"spec.model: {error}"
     return ""
 
 
 @click.command()
-@click.argument("file")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--file-root",
     envvar="MLSERVE_FILE_ROOT",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("/"),
-    help="Where file:/// URIs begin; on a local cluster the directory it was started in.",
+    help="Where file:/// URIs begin, as on the local cluster; by default this directory, then the file system's root.",
 )
 @output_option
-def validate(file: str, file_root: Path, output: str) -> None:
-    """Check FILE as the API server would (schema and rules), and the artifact where it lies on this machine."""
+def validate(files: tuple[str, ...], file_root: Path | None, output: str) -> None:
+    """Check each FILE as the API server would (schema and rules), and artifacts that lie on this machine."""
     found = []
-    for document in read_documents(file):
-        name = str(document.get("metadata", {}).get("name", "unnamed"))
-        texts = list(problems(document))
+    for document in itertools.chain.from_iterable(read_documents(file) for file in files):
+        name, texts = name_of(document), list(problems(document))
         if not texts and (artifact := artifact_problem(document, file_root)):
             texts = [artifact]
         found += [{"name": name, "problem": text} for text in texts]
@@ -112,6 +142,7 @@ def render_objects(document: Object) -> list[Object]:
 
     stored = compile_version(custom_resource_definition()["spec"]["versions"][0]).decode(document, Problems())
     metadata = {"namespace": "default", "uid": "00000000-0000-0000-0000-000000000000", **stored["metadata"]}
+    metadata.setdefault("name", f"{metadata.get('generateName', '')}generated")
     owner = {**stored, "metadata": metadata}
     settings, spec = Settings(), api.ModelDeploymentSpec.model_validate(stored["spec"])
     name, namespace = metadata["name"], metadata["namespace"]

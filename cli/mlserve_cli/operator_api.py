@@ -47,7 +47,8 @@ def operator_address(kubectl: Kubectl, url: str | None) -> Iterator[str]:
     if url is None:
         from mlserve_local.up import operator_url
 
-        url = operator_url(kubectl.kubeconfig)
+        server, _ = kubectl.selection()
+        url = operator_url(server, kubectl.kubeconfigs())
     if url is not None:
         yield url.rstrip("/")
         return
@@ -62,7 +63,7 @@ def operator_get(kubectl: Kubectl, url: str | None, path: str, parameters: Mappi
     Raises:
         CommandError: The operator cannot be reached or refused.
     """
-    namespace = kubectl.namespace or _current_namespace(kubectl)
+    namespace = kubectl.namespace or kubectl.selection()[1]
     answer = _request(kubectl, url, path, {"namespace": namespace, **parameters})
     if answer.status_code != 200:
         raise CommandError(f"the operator answered {answer.status_code}: {answer.text.strip()}")
@@ -89,9 +90,3 @@ def _request(kubectl: Kubectl, url: str | None, path: str, parameters: Mapping[s
             return httpx.get(f"{address}{path}", params=dict(parameters), timeout=30)
         except httpx.HTTPError as error:
             raise CommandError(f"the operator at {address} did not answer: {error}") from None
-
-
-def _current_namespace(kubectl: Kubectl) -> str:
-    """The namespace kubectl would use."""
-    found = kubectl.run("config", "view", "--minify", "-o", "jsonpath={..namespace}").strip()
-    return found or "default"

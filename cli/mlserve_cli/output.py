@@ -14,8 +14,9 @@ from rich.table import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# A pipe has no width; cutting cells there would lose data that `grep` and `awk` look for.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+# A pipe has no width; cutting cells there would lose data that `grep` and `awk` look for. No markup: what is printed
+# are messages of others, and `map[string]` is no style.
+console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
 
 
 def output_option(function: F) -> F:

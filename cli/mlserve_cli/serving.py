@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlserve_cli.errors import CommandError
-from mlserve_cli.frontdoor import front_door
+from mlserve_cli.frontdoor import front_door, local_url
 from mlserve_cli.kubectl import RESOURCE, Kubectl, cluster_options
 from mlserve_cli.output import console, field, output_option, print_json, show, table
 
@@ -49,11 +49,11 @@ def row(resource: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
-def details(resource: Mapping[str, Any]) -> RenderableType:
-    """One resource at length: weights, the look so far and the evidence of every check."""
+def details(resource: Mapping[str, Any], here: str = "") -> RenderableType:
+    """One resource at length: weights, the look so far and the evidence of every check; `here`: its address here."""
     parts: list[RenderableType] = [table(COLUMNS, [row(resource)])]
     if url := field(resource, "status.url"):
-        parts.append(Text(f"URL: {url}"))
+        parts.append(Text(f"URL: {url}" + (f", from this machine {here}" if here else "")))
     for arm in ("stable", "canary"):
         if revision := field(resource, f"status.{arm}.revision"):
             weight = int(field(resource, f"status.{arm}.weight", 0))
@@ -82,11 +82,11 @@ def settled(resource: Mapping[str, Any]) -> bool:
     return bool(observed == field(resource, "metadata.generation") and not condition(resource, "Reconciling"))
 
 
-def follow(kubectl: Kubectl, name: str, *, until_settled: bool) -> None:
+def follow(kubectl: Kubectl, name: str, here: str = "", *, until_settled: bool) -> None:
     """Show one resource live until interrupted, or until nothing moves any more."""
     with kubectl.watch(RESOURCE, name) as changes, Live(console=console, auto_refresh=False) as live:
         for resource in changes:
-            live.update(details(resource), refresh=True)
+            live.update(details(resource, here), refresh=True)
             if until_settled and settled(resource):
                 return
 
@@ -100,16 +100,26 @@ def follow(kubectl: Kubectl, name: str, *, until_settled: bool) -> None:
 def status(kubectl: Kubectl, name: str | None, output: str, *, all_namespaces: bool, watch: bool) -> None:
     """Show every ModelDeployment, or NAME at length; live while something rolls."""
     if name is None:
+        if watch:
+            raise click.UsageError("--watch follows one model: give its NAME")
         items = kubectl.get(RESOURCE, *(["-A"] if all_namespaces else []))["items"]
-        show(output, items, COLUMNS, [row(item) for item in items])
+        rows = [row(item) for item in items]
+        if all_namespaces:
+            rows = [(field(item, "metadata.namespace"), *cells) for item, cells in zip(items, rows, strict=True)]
+        show(output, items, ("NAMESPACE", *COLUMNS) if all_namespaces else COLUMNS, rows)
         return
+    if all_namespaces:
+        raise click.UsageError("NAME lies in one namespace: say which with --namespace, not --all-namespaces")
     resource = kubectl.get(RESOURCE, name)
     if output == "json":
         print_json(resource)
-    elif watch or (console.is_terminal and not settled(resource)):
-        follow(kubectl, name, until_settled=not watch)
+        return
+    service = kubectl.run("get", "service", name, "--ignore-not-found", "-o", "json")
+    here = local_url(json.loads(service or "{}"))
+    if watch or (console.is_terminal and not settled(resource)):
+        follow(kubectl, name, here, until_settled=not watch)
     else:
-        console.print(details(resource))
+        console.print(details(resource, here))
 
 
 def payload(text: str) -> dict[str, Any]:
@@ -118,17 +128,17 @@ def payload(text: str) -> dict[str, Any]:
     Raises:
         CommandError: It is none of these; the message lists what would have worked.
     """
-    path = Path(text)
+    path, problem = Path(text), f"{text[:60]!r} is neither a file nor JSON"
     if len(text) < 4096 and path.is_file():
         content = path.read_bytes()
         if path.suffix.lower() != ".json":
             return {"image": base64.b64encode(content).decode()}
-        text = content.decode()
+        text, problem = content.decode(errors="replace"), f"{text} does not hold JSON"
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise CommandError(
-            f"{text[:60]!r} is neither a file nor JSON ({error}); give an image, a .json file, "
+            f"{problem} ({error}); give an image, a .json file, "
             'a row such as "[1.0, 2.0]" or an object such as \'{"features": [1.0, 2.0]}\''
         ) from None
     if isinstance(value, list):
@@ -138,12 +148,41 @@ def payload(text: str) -> dict[str, Any]:
     raise CommandError(f"JSON {text[:60]!r} is neither a row (a list) nor an object")
 
 
+def header(text: str) -> tuple[str, str]:
+    """Name and value of `NAME: VALUE`.
+
+    Raises:
+        CommandError: It has another form.
+    """
+    name, colon, value = text.partition(":")
+    if not colon or not name or not text.isascii() or not text.isprintable() or " " in name:
+        raise CommandError(f"header {text!r}: expected NAME: VALUE in ASCII, for example 'x-mlserve-preview: canary'")
+    return name, value.strip()
+
+
+def shown(value: Any) -> str:
+    """A value of an answer for a table.
+
+    >>> shown([{"label": "7", "probability": 0.81884}, {"label": "8", "probability": 0.121}])
+    '7 0.8188, 8 0.1210'
+    """
+    if isinstance(value, list) and all(isinstance(v, dict) and v.keys() == {"label", "probability"} for v in value):
+        return ", ".join(f"{entry['label']} {entry['probability']:.4f}" for entry in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 @click.command()
 @click.argument("name")
 @click.argument("data")
 @click.option("--url", help="Address of the front door; found by itself otherwise.")
 @click.option("--header", "headers", multiple=True, metavar="NAME: VALUE", help="Further request headers.")
-@click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds to wait for the answer.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for the answer.",
+)
 @output_option
 @cluster_options
 def predict(
@@ -152,20 +191,19 @@ def predict(
     """Send DATA (an image, a .json file, or JSON) to the model NAME through its front door."""
     import httpx
 
-    body = payload(data)
-    extra = dict(part.split(":", 1) for part in headers)
+    body, extra = payload(data), dict(header(text) for text in headers)
     with front_door(kubectl, name, url) as address:
         try:
-            answer = httpx.post(
-                f"{address}/predict", json=body, headers={k: v.strip() for k, v in extra.items()}, timeout=timeout
-            )
-        except httpx.HTTPError as error:
+            answer = httpx.post(f"{address}/predict", json=body, headers=extra, timeout=timeout)
+            result = dict(answer.json()) if answer.is_success else {}
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CommandError(f"{address} did not answer: {error}; `mlserve status {name}` tells why") from None
-    if answer.status_code >= 400:
+        except (TypeError, ValueError):
+            raise CommandError(f"{address}/predict answered {answer.text[:60]!r}: is that a model's address?") from None
+    if not answer.is_success:
         raise CommandError(f"{address}/predict answered {answer.status_code}: {answer.text.strip()}")
-    result = answer.json()
-    revision = answer.headers.get("x-mlserve-revision", "")
+    result["revision"] = answer.headers.get("x-mlserve-revision", "")
     if output == "json":
-        print_json({**result, "revision": revision})
+        print_json(result)
     else:
-        console.print(table(("FIELD", "VALUE"), [*result.items(), ("revision", revision)]))
+        console.print(table(("FIELD", "VALUE"), [(key, shown(value)) for key, value in result.items()]))

@@ -14,15 +14,17 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from mlserve_local.node.images import parse_mappings
 from mlserve_local.node.prepare import DNS_RESOLVER, FILE_ROOT
 from mlserve_local.processes import MARKER, marked, start_time
 from mlserve_local.settings import ClusterError, ClusterSettings, ClusterState, default_data_dir
@@ -69,20 +71,21 @@ class Cluster:
     @property
     def export_line(self) -> str:
         """For the shell."""
-        return f"export KUBECONFIG={self.settings.kubeconfig}"
+        return f"export KUBECONFIG={shlex.quote(str(self.settings.kubeconfig))}"
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--output json`."""
+        """For `--output json`. Addresses are empty until a first `up` has chosen them."""
         parts = [self.state.supervisor, *self.state.parts] if self.state else []
         settings = self.settings
+        chosen = settings.block > 0
         return {
             "running": self.running,
             "ready": self.running and bool(self.state and self.state.ready),
             "dataDir": settings.data_dir,
             "kubeconfig": str(settings.kubeconfig),
-            "apiServer": "" if settings.external_kubeconfig else settings.api_url,
-            "operator": settings.operator_url if settings.with_operator else "",
-            "dns": settings.dns,
+            "apiServer": settings.api_url if chosen and not settings.external_kubeconfig else "",
+            "operator": settings.operator_url if chosen and settings.with_operator else "",
+            "dns": settings.dns if chosen else "",
             "logs": str(settings.directory / "logs"),
             "parts": [{"name": p.name, "pid": p.pid, "running": p.running, "restarts": p.restarts} for p in parts],
         }
@@ -91,7 +94,7 @@ class Cluster:
 def up(options: UpOptions = UpOptions(), report: Report = lambda _: None) -> Cluster:
     """Start a cluster in the background and wait until it is ready; one that runs already is left as it is.
 
-    Raises ClusterError with the reason and where the logs are; whatever was started is ended again.
+    Raises ClusterError with the reason and where the logs are. Whatever was started is ended again, also by Ctrl-C.
     """
     settings = _prepare(options)
     if (present := _present(settings.directory)).running:
@@ -105,17 +108,22 @@ def up(options: UpOptions = UpOptions(), report: Report = lambda _: None) -> Clu
     _write_kubeconfig(settings)
     supervisor, progress = _start_supervisor(settings)
     failure = "it ended without a word"
-    with progress:
-        for line in progress:
-            message = json.loads(line)
-            if message["step"] == "started":
-                report(f"started {message['text']}")
-            elif message["step"] == "ready":
-                supervisor.returncode = 0  # Not ours to wait for any more: it outlives this process.
-                return _present(settings.directory)
-            else:
-                failure = message["text"]
-    supervisor.wait()
+    try:
+        with progress:
+            for line in progress:
+                message = json.loads(line)
+                if message["step"] == "started":
+                    report(f"started {message['text']}")
+                elif message["step"] == "ready":
+                    supervisor.returncode = 0  # Not ours to wait for any more: it outlives this process.
+                    return _present(settings.directory)
+                else:
+                    failure = message["text"]
+        supervisor.wait()
+    except KeyboardInterrupt:
+        _end(supervisor.pid)
+        down(settings.directory)
+        raise
     raise ClusterError(f"the local cluster did not start: {failure} (logs: {settings.directory}/logs)")
 
 
@@ -129,8 +137,13 @@ def _prepare(options: UpOptions) -> ClusterSettings:
         settings.node_name = f"mlserve-{os.uname().nodename.lower()}"
     settings.with_operator = options.operator
     settings.crds = str(options.crds or _find_crds() or "")
-    if options.operator and not settings.crds:
-        raise ClusterError("no crds/*.yaml found beside this installation; name the directory with --crds")
+    if options.operator and not settings.crd_files():
+        where = settings.crds or "crds beside this installation"
+        raise ClusterError(f"no *.yaml in {where}: --crds names the directory of the definitions to apply")
+    try:
+        parse_mappings(options.images)
+    except ValueError as error:
+        raise ClusterError(str(error)) from None
     settings.node_cpu, settings.fake_gpus = options.node_cpu, options.fake_gpus
     settings.images = list(options.images)
     settings.backoff_seconds, settings.autoscaler_seconds = options.backoff_seconds, options.autoscaler_seconds
@@ -243,13 +256,20 @@ def _wait_for_exit(pid: int, descriptor: int) -> bool:
     return ended or start_time(pid) is None
 
 
-def operator_url(kubeconfig: str | None = None) -> str | None:
-    """Management address of the operator if the kubeconfig is that of a running local cluster."""
-    path = Path(
-        kubeconfig or os.environ.get("KUBECONFIG", "").split(os.pathsep)[0] or default_data_dir() / "kubeconfig"
-    )
-    cluster = _present(path.resolve().parent)
-    return cluster.settings.operator_url if cluster.running and cluster.settings.with_operator else None
+def operator_url(server: str, kubeconfigs: Iterable[Path]) -> str | None:
+    """Management address of the operator of the local cluster with this API server.
+
+    Somebody may have several clusters, so a kubeconfig alone does not say which one is talked to. It says where to
+    look: a local cluster's lies in its data directory.
+
+    Returns:
+        None if `server` is no running local cluster's, or if that one has no operator.
+    """
+    for path in kubeconfigs:
+        cluster = _present(path.resolve().parent)
+        if cluster.running and cluster.settings.with_operator and cluster.settings.api_url == server:
+            return cluster.settings.operator_url
+    return None
 
 
 def supervise(data_dir: Path, progress: int | None) -> None:

@@ -7,6 +7,8 @@ break things on the way, delete everything, and prove that nothing is left. Ends
 from __future__ import annotations
 
 import argparse
+import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -254,6 +256,8 @@ def main() -> int:
     demo = Demo(shell, data, options.rate)
     code = 1
     begin = time.monotonic()
+    # A CI job that is cancelled says SIGTERM where a person types Ctrl-C; both leave nothing behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         say("A local cluster is started")
         shell.run(f"{BIN / 'mlserve'} local up --detach --data-dir {data}")
@@ -272,6 +276,8 @@ def main() -> int:
         else:
             say("The cluster is taken down")
             shell.run(f"{BIN / 'mlserve'} local down --data-dir {data}")
+    if code != 1 and not options.keep:
+        shutil.rmtree(data)
     if code == 0:
         say(f"Every promise held; {time.monotonic() - begin:.0f} s")
     return code

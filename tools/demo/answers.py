@@ -44,6 +44,10 @@ def ask_in_every_style(shell: Shell, url: str) -> None:
         _expect("POST /predict/batch", batch["predictions"][2]["prediction"], label)
         metadata = client.get(f"/v2/models/{name}").raise_for_status().json()
         _open_inference(client, url, metadata, pixels, label)
+        first = (
+            client.post(f"/v1/models/{name}:predict", json={"instances": [{"b64": encoded}]}).raise_for_status().json()
+        )
+        _expect("V1", _class_of(first["predictions"][0]), label)
     out = json.loads(shell.run(f"mlserve predict {name} {path.relative_to(ROOT)} --output json", quiet=True))
     _expect("mlserve predict", out["prediction"], label)
 

@@ -93,6 +93,27 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+class _StrictLoader(_Loader):
+    """A key that comes twice is an error, as in kubectl."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for (key, _), name in zip(node.value, keys, strict=True):
+            if keys.count(name) > 1:
+                raise yaml.MarkedYAMLError(problem=f'key "{name}" is set twice', problem_mark=key.start_mark)
+        made: dict[Any, Any] = super().construct_mapping(node, deep)
+        return made
+
+
+def parse_documents(text: str) -> list[Any]:
+    """The documents of a YAML file as kubectl reads one: times stay text, a repeated key is an error.
+
+    Raises:
+        yaml.YAMLError: It is no YAML; the message has line and column.
+    """
+    return [document for document in yaml.load_all(text, Loader=_StrictLoader) if document is not None]
+
+
 def _count_nodes(value: Any) -> None:
     stack, seen = [value], 0
     while stack:

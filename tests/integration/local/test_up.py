@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mlserve_local.processes import marked, start_time
-from mlserve_local.up import ClusterError, UpOptions, down, operator_url, status, up
+from mlserve_local.settings import ClusterSettings, ClusterState, PartState
+from mlserve_local.up import Cluster, ClusterError, UpOptions, down, operator_url, status, up
 
 OPTIONS = {"operator": False, "images": ("shell=/bin/sh",), "backoff_seconds": 0.2}
 POD = """
@@ -119,6 +120,56 @@ def test_a_failed_start_says_why_and_leaves_nothing(data_dir, tmp_path):
         up(UpOptions(data_dir=data_dir, kubeconfig=tmp_path / "missing", **OPTIONS))
 
 
+def test_options_that_cannot_work_are_refused_before_anything_starts(data_dir, tmp_path):
+    with pytest.raises(ClusterError, match="--crds names the directory"):
+        up(UpOptions(data_dir=data_dir, crds=tmp_path))
+    with pytest.raises(ClusterError, match="expected NAME=COMMAND"):
+        up(UpOptions(data_dir=data_dir, operator=False, images=("shell",)))
+    assert not data_dir.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("moment", ["started apiserver", "export KUBECONFIG"])
+def test_a_cluster_in_the_foreground_ends_with_its_command(data_dir, moment, number):
+    """Ctrl-C in a terminal, SIGTERM of a service manager: while it starts, or once it runs."""
+    program = str(Path(sys.executable).parent / "mlserve")
+    command = [program, "local", "up", "--no-operator", "--data-dir", str(data_dir)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with process:
+        assert any(line.startswith(moment) for line in process.stdout)
+        process.send_signal(number)
+        process.wait(timeout=30)
+    assert list(marked(data_dir)) == []
+    assert not status(data_dir).running
+
+
+def test_a_cluster_that_never_was_has_no_addresses(tmp_path):
+    found = status(tmp_path / "nowhere").to_dict()
+    assert (found["running"], found["apiServer"], found["operator"], found["dns"]) == (False, "", "", "")
+
+
+def test_the_operator_is_that_of_the_chosen_api_server(tmp_path):
+    """With two clusters in KUBECONFIG, the one kubectl talks to is asked, not the one whose file comes first."""
+    clusters = [
+        ClusterSettings(str(tmp_path / name), block=64, api_port=port, operator_port=port + 1)
+        for name, port in (("first", 1), ("second", 3))
+    ]
+    for settings in clusters:
+        settings.save()
+        ClusterState(PartState("supervisor", os.getpid(), start_time(os.getpid()))).save(settings.directory)
+    kubeconfigs = [settings.kubeconfig for settings in clusters]
+    assert [operator_url(settings.api_url, kubeconfigs) for settings in clusters] == [
+        settings.operator_url for settings in clusters
+    ]
+    assert operator_url("https://elsewhere.example.com", kubeconfigs) is None
+
+
+def test_the_line_for_the_shell_survives_a_space(tmp_path):
+    line = Cluster(ClusterSettings(str(tmp_path / "my cluster")), None).export_line
+    said = subprocess.run(["sh", "-c", f"{line}; echo $KUBECONFIG"], capture_output=True, text=True, check=True).stdout
+    assert said == f"{tmp_path}/my cluster/kubeconfig\n"
+
+
 def test_node_and_network_join_a_cluster_that_is_given_by_a_kubeconfig(cluster, tmp_path):
     """As on a real cluster: its own API server, scheduler and controllers; only node and network are started here."""
     joined = tmp_path / "joined"
@@ -139,4 +190,4 @@ def test_node_and_network_join_a_cluster_that_is_given_by_a_kubeconfig(cluster, 
 
 
 def test_the_operator_of_no_cluster_has_no_url(tmp_path):
-    assert operator_url(str(tmp_path / "kubeconfig")) is None
+    assert operator_url("http://127.0.0.1:6443", [tmp_path / "kubeconfig"]) is None

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 
 import pytest
+from click.testing import CliRunner
 
 from mlserve_cli.errors import CommandError
-from mlserve_cli.serving import payload, row, settled
+from mlserve_cli.main import main
+from mlserve_cli.output import console, table
+from mlserve_cli.serving import header, payload, row, settled
 
 READY = {"type": "Ready", "status": "True", "reason": "Promoted", "message": "serving version 2"}
 
@@ -33,6 +36,13 @@ def test_payload_of_files(tmp_path) -> None:
     rows.write_text("[3, 4]")
     assert base64.b64decode(payload(str(image))["image"]) == b"\x89PNG..."
     assert payload(str(rows)) == {"features": [3, 4]}
+
+
+def test_payload_of_a_file_that_holds_no_json_names_the_file(tmp_path) -> None:
+    for name, content in (("empty.json", b""), ("utf16.json", b"\xff\xfe[\x001\x00")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CommandError, match=f"{name} does not hold JSON"):
+            payload(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("text", ["seven.png", "{", "3"], ids=["missing file", "broken JSON", "neither row nor object"])
@@ -72,3 +82,39 @@ def test_row_shows_the_canary_with_its_weight() -> None:
         conditions=[READY],
     )
     assert row(value)[1:6] == ("Progressing", "True", "1", "2", 25)
+
+
+def test_header_is_split_at_its_first_colon() -> None:
+    assert header("x-mlserve-preview: a:b") == ("x-mlserve-preview", "a:b")
+
+
+@pytest.mark.parametrize("text", ["canary", ": canary", "two words: x", "x-user: ü", "x-user: a\r\nx-other: b"])
+def test_header_of_another_form_says_which_form(text: str) -> None:
+    with pytest.raises(CommandError, match="expected NAME: VALUE"):
+        header(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        pytest.param(("--url", "http://[::"), 1, "did not answer", id="no URL"),
+        pytest.param(("--url", "http://127.0.0.1:1"), 1, "did not answer", id="nobody there"),
+        pytest.param(("--timeout", "-1"), 2, "--timeout", id="negative timeout"),
+        pytest.param(("--url", "http://127.0.0.1:1", "--header", "x"), 1, "NAME: VALUE", id="header"),
+    ],
+)
+def test_predict_says_what_was_wrong(arguments: tuple[str, ...], status: int, said: str) -> None:
+    done = CliRunner().invoke(main, ["predict", "digits", "[1]", *arguments], catch_exceptions=False)
+    assert (done.exit_code, said in done.output) == (status, True), done.output
+
+
+@pytest.mark.parametrize("arguments", [("digits", "-A"), ("-w",)], ids=["a name everywhere", "watch nobody"])
+def test_status_refuses_what_it_would_ignore(arguments: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(main, ["status", *arguments])
+    assert (done.exit_code, "Usage" in done.output) == (2, True)
+
+
+def test_a_table_prints_brackets_as_they_are() -> None:
+    with console.capture() as captured:
+        console.print(table(("MESSAGE",), [("expected map[string]interface{}, see [a-z]",)]))
+    assert "map[string]interface{}, see [a-z]" in captured.get()
