@@ -18,9 +18,10 @@ from mlserve_core.wire import LABEL_REVISION
 from mlserve_operator.failures import is_ready
 from mlserve_operator.history import WindowRecord
 from mlserve_operator.rollout.drift import DriftState, watch
+from mlserve_operator.rollout.transition import warning
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Container, Hashable
 
     from mlserve_core.api.v1alpha1 import ModelDeploymentSpec
     from mlserve_operator.history import History
@@ -51,20 +52,21 @@ class DriftWatch:
     telemetry: Telemetry
     history: History
     _states: dict[Hashable, DriftState] = field(default_factory=dict)
-    _profiles: dict[tuple[str, str], Object | None] = field(default_factory=dict)
-    _read_profiles: dict[tuple[str, str], ReferenceProfile | None] = field(default_factory=dict)
+    _profiles: dict[tuple[str, str], dict[str, Object]] = field(default_factory=dict)
+    """As told by pods, per namespace and name, then revision."""
+    _read_profiles: dict[tuple[str, str], dict[str, ReferenceProfile | None]] = field(default_factory=dict)
 
     async def profile(self, namespace: str, name: str, revision: str) -> Object | None:
         """The reference profile of a revision, asked once from one of its ready pods; None while nobody can tell."""
-        known = self._profiles.get((namespace, revision))
-        if known is not None:
-            return known
+        known = self._profiles.setdefault((namespace, name), {})
+        if revision in known:
+            return known[revision]
         pods = self.index.of_model("Pod", namespace, name)
         for pod in pods:
             if pod["metadata"]["labels"].get(LABEL_REVISION) == revision and is_ready(pod):
                 profile = await self.telemetry.profile(pod)
                 if profile is not None:
-                    self._profiles[namespace, revision] = profile
+                    known[revision] = profile
                 return profile
         return None
 
@@ -72,11 +74,17 @@ class DriftWatch:
         self, key: Hashable, namespace: str, name: str, observation: Observation
     ) -> tuple[Observation, tuple[Event, ...]]:
         """The observation with the newest verdicts, and Events on transitions."""
-        profiles = {}
+        profiles: dict[str, ReferenceProfile] = {}
+        unreadable: list[Event] = []
+        self._keep_only(namespace, name, observation.revisions)
         if observation.spec.drift.enabled:
             for revision in observation.revisions:
                 raw = await self.profile(namespace, name, revision)
-                if raw is not None and (profile := self._read(namespace, revision, raw)) is not None:
+                if raw is None:
+                    continue
+                profile, problem = self._read(namespace, name, revision, raw)
+                unreadable += [warning("DriftNotWatched", f"{revision}: {problem}")] if problem else []
+                if profile is not None:
                     profiles[revision] = profile
         before = self._states.get(key, DriftState())
         state, events, closed = watch(before, observation, profiles)
@@ -86,18 +94,28 @@ class DriftWatch:
             counts = _counted(before.revisions[revision], state.revisions[revision])
             digest = profiles[revision].digest()
             self.history.record_window(WindowRecord(namespace, name, revision, digest, result, counts))
-        return observation.model_copy(update={"drift": state.results, "inputs_moved_at": state.moved_at}), events
+        return observation.model_copy(update={"drift": state.results, "inputs_moved_at": state.moved_at}), (
+            *unreadable,
+            *events,
+        )
 
-    def _read(self, namespace: str, revision: str, raw: Object) -> ReferenceProfile | None:
-        """The profile; None (said once) for one of another release, which is not watched rather than misread."""
-        key = (namespace, revision)
-        if key not in self._read_profiles:
-            self._read_profiles[key] = None
+    def _read(self, namespace: str, name: str, revision: str, raw: Object) -> tuple[ReferenceProfile | None, str]:
+        """The profile; None for one of another release, which is not watched rather than misread. Why is said once."""
+        read, problem = self._read_profiles.setdefault((namespace, name), {}), ""
+        if revision not in read:
+            read[revision] = None
             try:
-                self._read_profiles[key] = ReferenceProfile.from_json(json.dumps(raw))
+                read[revision] = ReferenceProfile.from_json(json.dumps(raw))
             except ProfileError as error:
-                logger.warning("drift of %s/%s is not watched: %s", namespace, revision, error)
-        return self._read_profiles[key]
+                problem = str(error)
+                logger.warning("drift of %s/%s is not watched: %s", namespace, revision, problem)
+        return read[revision], problem
+
+    def _keep_only(self, namespace: str, name: str, revisions: Container[str]) -> None:
+        """Forget profiles of revisions that are gone; a resource lives for years and has many."""
+        for kept in (self._profiles.get((namespace, name), {}), self._read_profiles.get((namespace, name), {})):
+            for revision in [item for item in kept if item not in revisions]:
+                del kept[revision]
 
     def pause(self, spec: ModelDeploymentSpec) -> float | None:
         """Seconds until the counters should be read again though nothing happens; None if they need not."""
@@ -108,11 +126,8 @@ class DriftWatch:
     def forget(self, key: Hashable, namespace: str, name: str) -> None:
         """A ModelDeployment is gone."""
         self._states.pop(key, None)
-        prefix = f"{name}-"
-        gone = [item for item in self._profiles if item[0] == namespace and item[1].startswith(prefix)]
-        for item in gone:
-            del self._profiles[item]
-            self._read_profiles.pop(item, None)
+        self._profiles.pop((namespace, name), None)
+        self._read_profiles.pop((namespace, name), None)
 
 
 def _counted(before: RevisionDrift, after: RevisionDrift) -> dict[str, list[int]]:

@@ -51,6 +51,8 @@ class RevisionDrift(Frozen):
     """Pods that could not be asked when counting began: their first answer is a beginning."""
     result: DriftResult | None = None
     """Of the newest closed window."""
+    drifting: bool = False
+    """Of the newest window that could tell."""
     recent: ProfileCounts | None = None
     """Counted since the newest rows were last compared with the reference."""
     moved: bool = False
@@ -123,9 +125,11 @@ def watch(
         if len(observation.revisions) > 1:
             after = _compare_newest(after, pane, profile, wanted, observation.now)
         if result is not None:
-            events += _transition(name, before.result, result)
+            events += _transition(name, result, drifting=before.drifting)
             closed[name] = result
-            after = after.model_copy(update={"result": result})
+            told = result.verdict is not DriftVerdict.INSUFFICIENT_DATA
+            drifting = result.verdict is DriftVerdict.DRIFT if told else before.drifting
+            after = after.model_copy(update={"result": result, "drifting": drifting})
         revisions[name] = after
     return DriftState(revisions=revisions), tuple(events), closed
 
@@ -222,11 +226,10 @@ def _labels(lane: LaneCounts) -> Labels:
     return Labels(right=right, labelled=sum(sum(row.values()) for row in confusion.values()))
 
 
-def _transition(name: str, before: DriftResult | None, after: DriftResult) -> list[Event]:
-    """An Event when drift begins or ends, and none in between."""
-    was, is_now = before is not None and before.verdict is DriftVerdict.DRIFT, after.verdict is DriftVerdict.DRIFT
-    if is_now and not was:
+def _transition(name: str, after: DriftResult, *, drifting: bool) -> list[Event]:
+    """An Event when drift begins or ends, and none in between: a window that cannot tell is neither."""
+    if after.verdict is DriftVerdict.DRIFT and not drifting:
         return [warning("DriftDetected", f"{name}: {after.message}, severity {after.severity}")]
-    if was and after.verdict is DriftVerdict.NO_DRIFT:
+    if after.verdict is DriftVerdict.NO_DRIFT and drifting:
         return [normal("DriftEnded", f"{name}: {after.message}")]
     return []

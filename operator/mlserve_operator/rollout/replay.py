@@ -7,29 +7,30 @@ pod per arm. What comes out is what the operator would have done with these requ
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, Phase
 from mlserve_core.statistics import ProfileCounter, ProfileError, ReferenceProfile
-from mlserve_core.statistics.counter import category_name
-from mlserve_core.statistics.drift import DriftResult, DriftVerdict
-from mlserve_core.statistics.profile import PredictionProfile, numeric_edges
+from mlserve_core.statistics.drift import CONFIDENCE, PREDICTION, DriftVerdict
+from mlserve_core.statistics.performance import ACCURACY, Labels
 from mlserve_core.statistics.windows import check_once
 from mlserve_core.wire import LATENCY_EDGES_MICROS, FeedbackCounts, LaneCounts, TelemetrySnapshot, latency_bucket
 from mlserve_operator.rollout import drift
+from mlserve_operator.rollout.logged import read_arm, with_predictions
 from mlserve_operator.rollout.state import Observation, PodObservation, RevisionHealth, RolloutState
 from mlserve_operator.rollout.step import step
 
-Columns = Mapping[str, Sequence[Any]]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from mlserve_core.statistics.drift import DriftResult
+    from mlserve_operator.rollout.logged import Arm, Columns
 
 STABLE, CANARY = "stable", "canary"
-RESERVED: Final = ("prediction", "score", "label", "latency_ms", "status", "timestamp", "request_lane")
 ROWS_PER_LOOK: Final = 50
 """Canary rows of one look where no timestamps say how long a look is."""
 MAX_LOOKS: Final = 200
@@ -37,27 +38,6 @@ MAX_LOOKS: Final = 200
 FULLEST_LOOK: Final = 0.5
 """Share of the rows in one look from which the clock is not believed."""
 SETTLED: Final = frozenset({Phase.BAKING, Phase.ROLLED_BACK, Phase.ROLLING_BACK, Phase.PAUSED})
-
-
-@dataclass
-class Arm:
-    """Rows of one version, with what is needed to count a slice of them."""
-
-    name: str
-    features: NDArray[Any]
-    predictions: NDArray[Any] | None
-    scores: NDArray[np.float64] | None
-    labels: list[str | None]
-    names: list[str | None]
-    """Predictions by name."""
-    latency: NDArray[np.float64] | None
-    status: NDArray[np.int64]
-    bad: NDArray[np.bool_]
-    """Answers without a usable prediction."""
-    times: NDArray[np.float64] | None
-
-    def __len__(self) -> int:
-        return len(self.features)
 
 
 def replay(
@@ -68,7 +48,7 @@ def replay(
     Args:
         profile: the reference of stable; its features are read from the columns of the same names.
         stable: columns of stable's rows: features, `prediction`, and optionally `score`, `label`, `latency_ms`,
-            `status`, `timestamp` (ISO 8601 or seconds).
+            `status`, `timestamp` (ISO 8601, UTC where it names no zone, or seconds).
         canary: the same of the new version.
         spec: the policy; its steps are replaced by one at the share that the rows have. Default: the defaults.
 
@@ -76,16 +56,21 @@ def replay(
         `{"decision", "reason", "looks": [...], "drift": {"verdict", "features"}, "requests": {...}}`.
 
     Raises:
-        ProfileError: when a feature's column is missing, an arm is empty, or columns differ in length; says which.
+        ProfileError: when the rows or the policy do not fit the profile; says where.
     """
-    profile = _with_predictions(profile, stable, canary)
-    arms = {STABLE: _arm(profile, STABLE, stable), CANARY: _arm(profile, CANARY, canary)}
+    columns = {STABLE: stable, CANARY: canary}
+    profile = with_predictions(profile, columns)
+    arms = {name: read_arm(profile, name, given) for name, given in columns.items()}
     policy = _policy(spec, arms)
+    _refuse_unknown(policy, profile)
     slices = _cut(arms, float(policy.rollout.analysis.interval_seconds))
     policy = _hold(policy, len(slices))
     results = {name: _drift(profile, arm, policy) for name, arm in arms.items()}
     state, looks = _run(profile, arms, policy, results, slices)
     decision, reason = _decision(state, results)
+    if decision == "Hold" and not any(all(rows.size for rows in look.values()) for look in slices):
+        spans = ", ".join(f"{name} {arm.span}" for name, arm in arms.items())
+        reason = f"AnalysisInconclusive: no look has rows of both versions ({spans}); log both at the same time"
     return {
         "decision": decision,
         "reason": reason,
@@ -98,7 +83,9 @@ def replay(
 def check(profile: ReferenceProfile, data: Columns, spec: ModelDeploymentSpec | None = None) -> dict[str, Any]:
     """Rows against a reference alone: the same JSON, with no looks and no canary."""
     policy = spec or ModelDeploymentSpec.model_validate({"model": {"uri": "file:///replay"}})
-    result = _drift(profile, _arm(profile, "the data", data), policy)
+    _refuse_unknown(policy, profile)
+    profile = with_predictions(profile, {"the data": data})
+    result = _drift(profile, read_arm(profile, "the data", data), policy)
     drifted = result.verdict is DriftVerdict.DRIFT
     return {
         "decision": "Alert" if drifted else "Hold",
@@ -109,97 +96,12 @@ def check(profile: ReferenceProfile, data: Columns, spec: ModelDeploymentSpec | 
     }
 
 
-# --- reading columns ----------------------------------------------------------------------------------------------
-
-
-def _arm(profile: ReferenceProfile, name: str, columns: Columns) -> Arm:
-    lengths = {column: len(values) for column, values in columns.items()}
-    n = max(lengths.values(), default=0)
-    if n == 0:
-        raise ProfileError(f"{name} has no rows")
-    if len(set(lengths.values())) > 1:
-        raise ProfileError(f"columns of {name} differ in length: {lengths}")
-    absent = [feature for feature in profile.feature_names if feature not in columns]
-    if absent and profile.projection is None:
-        raise ProfileError(f"{name} has no column {', '.join(absent[:5])}; it has {', '.join(columns)}")
-    answers, given = profile.predictions, columns.get("prediction")
-    names: list[str | None] = [category_name(value) for value in given] if given is not None else [None] * n
-    status = np.array([_number(value, 200) for value in columns.get("status", [200] * n)], dtype=np.int64)
-    bad = np.array([given is not None and value is None for value in names]) & (status < 400)
-    predictions: NDArray[Any] | None = None
-    if given is not None and answers.classes:
-        index = {name: i for i, name in enumerate(answers.classes)}
-        predictions = np.array([_class_index(value, index) for value in names])
-    elif given is not None and answers.edges:
-        predictions = np.array([_number(value, math.nan) for value in given], dtype=np.float64)
-    return Arm(
-        name=name,
-        features=_features(profile, columns, n),
-        predictions=predictions,
-        scores=np.array([_number(v, math.nan) for v in columns["score"]]) if "score" in columns else None,
-        labels=[category_name(value) for value in columns.get("label", [None] * n)],
-        names=names,
-        latency=np.array([_number(v, math.nan) for v in columns["latency_ms"]]) if "latency_ms" in columns else None,
-        status=status,
-        bad=bad,
-        times=np.array([_seconds(v) for v in columns["timestamp"]]) if "timestamp" in columns else None,
-    )
-
-
-def _features(profile: ReferenceProfile, columns: Columns, n: int) -> NDArray[Any]:
-    names = profile.feature_names
-    if profile.projection is not None:
-        names = [name for name in columns if name not in RESERVED]
-    table = np.empty((n, len(names)), dtype=object)
-    for place, name in enumerate(names):
-        table[:, place] = list(columns[name])
-    try:
-        return table.astype(np.float64)
-    except (TypeError, ValueError):
-        return table
-
-
-def _class_index(name: str | None, index: Mapping[str, int]) -> int:
-    """Index of a class given by name or by index; −1 for one that the profile does not know."""
-    if name is None:
-        return -1
-    if name in index:
-        return index[name]
-    return int(name) if name.isdigit() and int(name) < len(index) else -1
-
-
-def _number(value: Any, default: float) -> float:
-    try:
-        return float(value) if value not in {None, ""} else default
-    except (TypeError, ValueError):
-        return default
-
-
-def _seconds(value: Any) -> float:
-    """Seconds since the epoch from ISO 8601 or a number."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        pass
-    try:
-        return datetime.fromisoformat(str(value)).timestamp()
-    except ValueError as error:
-        raise ProfileError(f"timestamp {value!r} is neither ISO 8601 nor seconds since the epoch") from error
-
-
-def _with_predictions(profile: ReferenceProfile, stable: Columns, canary: Columns) -> ReferenceProfile:
-    """A profile of data alone says nothing of predictions: then stable's own answers are what to compare with."""
-    if profile.predictions.counts or "prediction" not in stable:
-        return profile
-    values = [category_name(value) for value in [*stable["prediction"], *canary.get("prediction", ())]]
-    distinct = sorted({value for value in values if value is not None})
-    if len(distinct) <= 64:
-        answers = PredictionProfile(classes=distinct, counts=[0] * len(distinct))
-    else:
-        scores = np.array([_number(value, math.nan) for value in stable["prediction"]])
-        edges = numeric_edges(scores[np.isfinite(scores)])
-        answers = PredictionProfile(edges=edges, counts=[0] * (len(edges) + 1)) if edges else PredictionProfile()
-    return profile.model_copy(update={"predictions": answers})
+def _refuse_unknown(policy: ModelDeploymentSpec, profile: ReferenceProfile) -> None:
+    """A misspelt override must not pass for none."""
+    known = [*profile.feature_names, PREDICTION, CONFIDENCE, ACCURACY]
+    unknown = [item.name for item in policy.drift.features if item.name not in known]
+    if unknown:
+        raise ProfileError(f"spec.drift.features names {', '.join(unknown)}; the profile has {', '.join(known)}")
 
 
 # --- running ------------------------------------------------------------------------------------------------------
@@ -226,7 +128,9 @@ def _hold(policy: ModelDeploymentSpec, looks: int) -> ModelDeploymentSpec:
 def _drift(profile: ReferenceProfile, arm: Arm, policy: ModelDeploymentSpec) -> DriftResult:
     counter = ProfileCounter(profile)
     _count(counter, arm, np.arange(len(arm)))
-    return check_once(profile, counter.counts(), drift.settings(policy.drift))
+    told = [(label, name) for label, name in zip(arm.labels, arm.names, strict=True) if label and name]
+    labels = Labels(right=sum(label == name for label, name in told), total=len(told))
+    return check_once(profile, counter.counts(), drift.settings(policy.drift), labels)
 
 
 def _count(counter: ProfileCounter, arm: Arm, rows: NDArray[np.intp]) -> None:

@@ -49,10 +49,13 @@ def seen(counter: ProfileCounter, now: float) -> Observation:
 
 async def test_a_profile_of_another_release_is_told_of_once_and_not_watched(caplog) -> None:
     watch, history = watching(json.loads(PROFILE.to_json()) | {"schemaVersion": 9})
-    counter = ProfileCounter(PROFILE)
+    counter, told = ProfileCounter(PROFILE), []
     for now in range(0, 3_000, 300):
         observation, events = await watch.watch("key", "bank", "m", seen(counter, float(now)))
-        assert (observation.drift, events) == ({}, ())
+        assert observation.drift == {}
+        told += events
+    assert [(event.type, event.reason) for event in told] == [("Warning", "DriftNotWatched")]
+    assert "schema version 9" in told[0].message
     (record,) = caplog.records
     assert "drift of bank/v1 is not watched" in record.message
     assert "schema version 9, this release reads version 1" in record.message
@@ -77,4 +80,16 @@ async def test_a_clock_that_jumps_neither_alarms_nor_crashes(name: str) -> None:
         results.append(observation.drift.get("v1"))
     assert results[-1] is not None, "windows close again after the jump"
     assert {result.verdict for result in results if result} == {DriftVerdict.NO_DRIFT}
+    history.close()
+
+
+async def test_profiles_of_revisions_that_are_gone_are_forgotten() -> None:
+    watch, history = watching(json.loads(PROFILE.to_json()))
+    counter = ProfileCounter(PROFILE)
+    await watch.watch("key", "bank", "m", seen(counter, 0.0))
+    gone = seen(counter, 300.0).model_copy(update={"revisions": {"v2": RevisionHealth()}})
+    await watch.watch("key", "bank", "m", gone)
+    assert watch._profiles[("bank", "m")] == watch._read_profiles[("bank", "m")] == {}
+    watch.forget("key", "bank", "m")
+    assert not watch._profiles
     history.close()

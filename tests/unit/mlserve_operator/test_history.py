@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -61,6 +63,39 @@ def test_age_and_number_are_bounded() -> None:
     history.prune(NOW + 50)
     assert dict(history.tables()) == {"decisions": 10, "windows": 0, "profiles": 0}
     assert history.profile(profile.digest()) is None
+
+
+def test_size_is_bounded_and_the_oldest_windows_go_first() -> None:
+    history = History(max_bytes=300_000)
+    for second in range(100):
+        record = window(NOW + second)
+        history.record_window(replace(record, counts={f"f{i}": list(range(32)) for i in range(100)}))
+    history.prune(NOW + 100)
+    kept = [item["time"] for item in history.windows("default", "digits", 0)]
+    assert kept == [NOW + 99 - i for i in range(len(kept))]
+    assert 10 < len(kept) < 40
+
+
+def test_a_full_disk_stops_the_record_and_nothing_else(tmp_path, caplog) -> None:
+    history = History(str(tmp_path))
+    history.record_decision(decision(NOW))
+    history._database.execute("PRAGMA max_page_count=1")  # what a full volume looks like to SQLite
+    for second in range(200):
+        history.record_decision(decision(NOW + second))
+        history.record_window(window(NOW + second))
+    assert "database or disk is full" in caplog.text
+    assert history.decisions("default", "digits", 0), "what was written before is read as ever"
+    history.close()
+
+
+def test_a_broken_file_is_put_aside_with_a_word(tmp_path, caplog) -> None:
+    (tmp_path / "history.sqlite3").write_text("this is no database, " * 1000)
+    history = History(str(tmp_path))
+    history.record_decision(decision(NOW))
+    assert len(history.decisions("default", "digits", 0)) == 1
+    assert "is no sound database" in caplog.text
+    assert (tmp_path / "history.broken").read_text().startswith("this is no database")
+    history.close()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec
 from mlserve_core.statistics import ProfileCounter, ProfileError, build_profile
 from mlserve_core.statistics.drift import DriftVerdict
-from mlserve_core.wire import LaneCounts, TelemetrySnapshot
+from mlserve_core.wire import FeedbackCounts, LaneCounts, TelemetrySnapshot
 from mlserve_operator.rollout.drift import DriftState, watch, world_moved
 from mlserve_operator.rollout.replay import check, replay
 from mlserve_operator.rollout.state import Event, Observation, PodObservation, RevisionHealth, RolloutState
@@ -18,6 +18,15 @@ from mlserve_operator.rollout.state import Event, Observation, PodObservation, R
 FEATURES = ["f0", "f1", "f2", "f3"]
 SPEC = ModelDeploymentSpec.model_validate({"model": {"uri": "s3://m"}})
 PROFILE = build_profile(np.random.default_rng(0).standard_normal((20_000, 4)), feature_names=FEATURES)
+
+LABELLED = build_profile(
+    np.random.default_rng(0).standard_normal((20_000, 4)),
+    feature_names=FEATURES,
+    predictions=["yes"] * 20_000,
+    classes=["no", "yes"],
+    confidence=[0.9] * 20_000,
+    labels=["yes"] * 18_000 + ["no"] * 2_000,
+)
 
 
 class Fleet:
@@ -30,6 +39,13 @@ class Fleet:
         self.silent: set[int] = set()
         self.state, self.now = DriftState(), 0.0
         self.events: list[Event] = []
+        self.profile = PROFILE
+        self.confusion = {"yes": {"yes": 0, "no": 0}}
+
+    def label(self, *, right: int, wrong: int) -> None:
+        """Labels that reach every pod now."""
+        row = self.confusion["yes"]
+        self.confusion = {"yes": {"yes": row["yes"] + right, "no": row["no"] + wrong}}
 
     def restart(self, index: int) -> None:
         self.counters[index], self.boots[index] = ProfileCounter(PROFILE), self.boots[index] + 1
@@ -44,7 +60,10 @@ class Fleet:
                 telemetry=None
                 if i in self.silent
                 else TelemetrySnapshot(
-                    name="m", revision="v1", boot_id=str(self.boots[i]), live=LaneCounts(own=counter.counts())
+                    name="m",
+                    revision="v1",
+                    boot_id=str(self.boots[i]),
+                    live=LaneCounts(own=counter.counts(), feedback=FeedbackCounts(confusion=self.confusion)),
                 ),
             )
             for i, counter in enumerate(self.counters)
@@ -52,7 +71,7 @@ class Fleet:
         seen = Observation(
             now=self.now, generation=1, spec=SPEC, target="v1", revisions={"v1": RevisionHealth()}, pods=pods
         )
-        self.state, events, closed = watch(self.state, seen, {"v1": PROFILE})
+        self.state, events, closed = watch(self.state, seen, {"v1": self.profile})
         self.state = DriftState.model_validate_json(self.state.model_dump_json(by_alias=True))
         self.events += events
         return closed["v1"].verdict if "v1" in closed else None
@@ -69,6 +88,32 @@ def test_drift_is_told_once_when_it_begins_and_once_when_it_ends(pods: int) -> N
             fleet.counters[index].update(part)
         fleet.look(300)
     assert [event.reason for event in fleet.events] == ["DriftDetected", "DriftEnded"]
+
+
+def test_windows_that_cannot_tell_neither_end_drift_nor_begin_it_again() -> None:
+    fleet = Fleet(1)
+    fleet.look()
+    verdicts = []
+    for shift, rows in ((0.6, 1000), (0.6, 1000), (0.6, 10), (0.6, 1000), (0.0, 10), *[(0.0, 1000)] * 4):
+        fleet.counters[0].update(fleet.random.standard_normal((rows, 4)) + shift)
+        verdicts.append(fleet.look(3600))
+    assert [verdict for verdict in verdicts if verdict is DriftVerdict.INSUFFICIENT_DATA], "the case under test"
+    assert [event.reason for event in fleet.events] == ["DriftDetected", "DriftEnded"]
+
+
+def test_labels_count_in_the_window_in_which_they_arrive() -> None:
+    fleet = Fleet(1)
+    fleet.profile = LABELLED
+    fleet.counters = [ProfileCounter(LABELLED)]
+    fleet.look()
+    for right in (900, 500):  # of 1,000; those of the second window are of predictions made in the first
+        fleet.counters[0].update(fleet.random.standard_normal((1000, 4)))
+        fleet.label(right=right, wrong=1000 - right)
+        fleet.look(300)
+    result = fleet.state.results["v1"]
+    assert (result.labelled, result.accuracy, result.performance_drifted) == (1000, 0.5, True)
+    assert [event.reason for event in fleet.events] == ["DriftDetected"]
+    assert "50.0% of 1000 labels" in fleet.events[0].message
 
 
 def test_newest_rows_far_from_the_reference_are_known_before_a_window_closes() -> None:
