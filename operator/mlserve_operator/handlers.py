@@ -19,6 +19,7 @@ from mlserve_operator.resources.metadata import MANAGED
 from mlserve_operator.resources.router import NAMESPACE_ROUTER, dedicated_router
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
 
     from mlserve_operator.index import Index
@@ -30,8 +31,14 @@ WATCHED: Final = (kube.POD, *kube.CHILD_KINDS)
 CHILD_SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED[LABEL_MANAGED_BY]}"
 
 
-def build_registry(index: Index, queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
-    """Handlers of the resource and of everything the operator makes."""
+def build_registry(index: Index, queue: WorkQueue[Key], relisted: asyncio.Event) -> kopf.OperatorRegistry:
+    """Handlers of the resource and of everything the operator makes.
+
+    Args:
+        index: is told of every object.
+        queue: is given the keys to which it may matter.
+        relisted: set when objects are listed: kopf tells of those that are there, and not of those that are gone.
+    """
     registry = kopf.OperatorRegistry()
 
     def remember(body: kopf.Body, **_: Any) -> None:
@@ -43,6 +50,8 @@ def build_registry(index: Index, queue: WorkQueue[Key]) -> kopf.OperatorRegistry
             index.drop(body)
         else:
             index.put(body)
+        if event["type"] is None:
+            relisted.set()
         for key in keys_of(body, index):
             queue.add(key)
 

@@ -6,6 +6,7 @@ costs no request at start. Errors of the API come out as `ApiError` with the ser
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from mlserve_core.api import v1alpha1 as api
 from mlserve_core.wire import FIELD_MANAGER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
 Object = dict[str, Any]
 
@@ -80,6 +81,9 @@ CHILD_KINDS: Final = (
 
 BY_KIND: Final[dict[str, Kind]] = {kind.kind: kind for kind in (MODEL_DEPLOYMENT, POD, SECRET, *CHILD_KINDS)}
 
+
+PAGE: Final = 250
+"""Objects that are listed at a time."""
 
 _NO_ANSWER: Final = (aiohttp.ClientError, OSError, TimeoutError)
 
@@ -152,9 +156,16 @@ class Kube:
                 return None
             raise
 
-    async def list(self, kind: Kind, namespace: str = "") -> list[Object]:
-        """All objects of a kind in a namespace, or everywhere."""
-        return list((await self._request("get", kind.path(namespace))).get("items", ()))
+    async def metadata(self, kind: Kind, namespace: str = "", selector: str = "") -> AsyncIterator[Object]:
+        """Metadata of all objects of a kind in a namespace, or everywhere; page by page, for they may be many."""
+        following = None
+        while following != "":
+            page = await self._request(
+                "get", kind.path(namespace), label_selector=selector or None, limit=PAGE, _continue=following
+            )
+            for item in page.get("items", ()):
+                yield item["metadata"]
+            following = page["metadata"].get("continue", "")
 
     async def create(self, kind: Kind, body: Object) -> Object:
         """Create an object."""
@@ -218,26 +229,39 @@ def _api_error(error: ApiException) -> ApiError:
         return ApiError(int(error.status or 0), "", str(error.reason))
 
 
+LEASE_SECONDS: Final = 15
+RENEW_SECONDS: Final = 8
+RETRY_SECONDS: Final = 2
+LEASE_REQUEST_SECONDS: Final = 2
+"""A leader knows that it lost before the lease is another's: renewed at 0, tried again at 2, given up between 8 + 2 and
+the end of a last try of two requests, 14."""
+
+
 class _Lease(LeaseLock):  # type: ignore[misc]
-    """The library's lock, made to work: its `create` fails on an argument of its own, and a lost connection ends it."""
+    """The library's lock, made to work: its `create` fails on an argument of its own, a lost connection ends it, and
+    one that hangs leaves a leader in the belief that it leads.
+    """
 
     async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
         try:
-            return await super().get(name, namespace)  # type: ignore[no-any-return]
+            async with asyncio.timeout(LEASE_REQUEST_SECONDS):
+                return await super().get(name, namespace)  # type: ignore[no-any-return]
         except _NO_ANSWER as error:
             return False, ApiException(status=0, reason=str(error) or type(error).__name__)
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
         body = client.V1Lease(metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:
-            await self.api_instance.create_namespaced_lease(namespace, body)
+            async with asyncio.timeout(LEASE_REQUEST_SECONDS):
+                await self.api_instance.create_namespaced_lease(namespace, body)
         except (ApiException, *_NO_ANSWER):
             return False
         return True
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
         try:
-            return await super().update(name, namespace, updated_record)  # type: ignore[no-any-return]
+            async with asyncio.timeout(LEASE_REQUEST_SECONDS):
+                return await super().update(name, namespace, updated_record)  # type: ignore[no-any-return]
         except _NO_ANSWER:
             return False
 
@@ -252,5 +276,5 @@ async def lease_election(
 ) -> None:
     """Stand for leadership once: returns after leadership was won and lost."""
     lock = _Lease(name, namespace, identity, kube.api_client)
-    timing = {"lease_duration": 15, "renew_deadline": 10, "retry_period": 2}
+    timing = {"lease_duration": LEASE_SECONDS, "renew_deadline": RENEW_SECONDS, "retry_period": RETRY_SECONDS}
     await LeaderElection(ElectionConfig(lock, **timing, onstarted_leading=started, onstopped_leading=stopped)).run()

@@ -1,7 +1,7 @@
 """One writer among several replicas: leadership by a Lease, so that a second replica is a warm standby.
 
-Writes are gated by it and protected twice: a checkpoint is written by compare-and-swap, so even a replica that has
-not noticed yet that it lost cannot act on an old decision.
+Every write asks first whether this replica leads (execute.py), and is protected twice: a checkpoint is written by
+compare-and-swap, so even a replica that has not noticed yet that it lost cannot act on an old decision.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def run(settings: Settings) -> None:
     """Run the operator until kopf is told to stop by a signal."""
-    index, ready = Index(), asyncio.Event()
+    index, ready, is_leader, relisted = Index(), asyncio.Event(), asyncio.Event(), asyncio.Event()
     queue: WorkQueue[Key] = WorkQueue(time.monotonic)
     limits = aiohttp.TCPConnector(limit=64, keepalive_timeout=30)
     async with contextlib.AsyncExitStack() as stack:
@@ -71,21 +71,21 @@ async def run(settings: Settings) -> None:
         reconciler = Reconciler(
             settings=settings,
             index=index,
-            executor=Executor(kube, index),
+            executor=Executor(kube, index, is_leader),
             telemetry=telemetry,
             drift=DriftWatch(index, telemetry, history),
             history=history,
             queue=queue,
             now=time.time,
         )
-        workers = Workers(queue, reconciler, time.monotonic)
+        workers = Workers(queue, reconciler, is_leader, time.monotonic)
         pages = [*routes(index, history, release()), *history_routes(history)]
         application = build_application(workers.trouble, ready.is_set, pages)
         runner = await serve(application, settings.management_host, settings.management_port)
         stack.push_async_callback(runner.cleanup)
-        resync = Resync(kube, index, workers, settings.namespaces, settings.resync_seconds)
+        resync = Resync(kube, index, workers, relisted, settings.namespaces, settings.resync_seconds)
         await _until_first_ends(
-            _watch(settings, index, queue, ready),
+            _watch(settings, build_registry(index, queue, relisted), ready),
             workers.run(settings.workers),
             resync.run(),
             _lead(kube, settings, workers),
@@ -93,11 +93,11 @@ async def run(settings: Settings) -> None:
         )
 
 
-async def _watch(settings: Settings, index: Index, queue: WorkQueue[Key], ready: asyncio.Event) -> None:
+async def _watch(settings: Settings, registry: kopf.OperatorRegistry, ready: asyncio.Event) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         await kopf.operator(
-            registry=build_registry(index, queue),
+            registry=registry,
             settings=build_settings(clusterwide=not settings.namespaces),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,

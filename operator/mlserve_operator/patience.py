@@ -38,6 +38,10 @@ class Patience:
         )
         return was_ready and observation.now - since < PATIENCE_SECONDS
 
+    def waited(self, key: Hashable, now: float) -> float:
+        """Seconds since when the routers have not confirmed; 0 if they do."""
+        return max(now - self._since.get(key, now), 0.0)
+
     def forget(self, key: Hashable) -> None:
         """A ModelDeployment is gone."""
         self._since.pop(key, None)

@@ -14,27 +14,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from mlserve_core.api.v1alpha1 import (
-    KIND,
-    ModelDeploymentStatus,
-    Reason,
-    TrafficMode,
-)
+from mlserve_core.api.v1alpha1 import KIND, ModelDeploymentStatus, Reason, TrafficMode
 from mlserve_operator import kube, metrics, report
 from mlserve_operator.comparison import merge_patch
 from mlserve_operator.execute import NotOwnedError
 from mlserve_operator.kube import ApiError
 from mlserve_operator.observe import Observed, observe
+from mlserve_operator.obstacles import Obstacle, ObstacleError, UnwritableError, or_unwritable
 from mlserve_operator.patience import Patience
 from mlserve_operator.resources.children import Wanted, build_children
 from mlserve_operator.resources.metadata import is_owned_by
 from mlserve_operator.resources.pod import build_pod_template, comparison_name, digest_name, feedback_name
-from mlserve_operator.resources.records import (
-    build_checkpoint,
-    build_feedback_keys,
-    build_snapshot,
-    checkpoint_name,
-)
+from mlserve_operator.resources.records import build_checkpoint, build_feedback_keys, build_snapshot, checkpoint_name
 from mlserve_operator.resources.router import router_of
 from mlserve_operator.rollout.revisions import Snapshot, expired
 from mlserve_operator.rollout.state import Decision, Event
@@ -44,7 +35,7 @@ from mlserve_operator.status import Situation, build_status
 from mlserve_operator.traffic.envoy import RouterFullError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mlserve_operator.drift import DriftWatch
     from mlserve_operator.execute import Executor
@@ -61,6 +52,7 @@ logger = logging.getLogger(__name__)
 ROUTER: Final = "Router"
 FEEDBACK_KEY_BYTES: Final = 32
 CONFIRM_SECONDS: Final = 0.5
+CONFIRM_LIMIT_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, order=True)
@@ -95,7 +87,7 @@ class Reconciler:
     history: History
     queue: WorkQueue[Key]
     now: Callable[[], float]
-    _obstacles: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    _obstacles: dict[Key, Obstacle] = field(default_factory=dict)
     _unknown: dict[Key, str] = field(default_factory=dict)
     _patience: Patience = field(default_factory=Patience)
 
@@ -144,17 +136,19 @@ class Reconciler:
             await self._report_invalid(owner, error)
             return
         drift_events: tuple[Event, ...] = ()
+        obstacle: Obstacle | None = None
         decision = unchanged = Decision(state=observed.state, route=observed.state.route, revisions=())
         try:
             observed = await self._with_snapshot(observed)
             observed, drift_events = await self._with_drift(key, observed)
             decision = step(observed.state, observed.observation)
             observed = await self._remember(observed, decision)
-            obstacle = await self._act(observed, decision)
-        except NotOwnedError as error:  # what a decision is remembered in: nothing may be acted upon without
-            obstacle = (Reason.OBJECT_CONFLICT, str(error))
+        except UnwritableError as error:
+            decision, obstacle = unchanged, error.obstacle
         except RouterFullError as error:
             decision, obstacle = unchanged, (Reason.ROUTER_FULL, str(error))
+        else:
+            obstacle = await self._act_and_tell(observed, decision)
         await self._report(observed, decision, obstacle, drift_events)
         pauses = (decision.requeue_after, self._until_confirmed(observed, decision), self.drift.pause(observed.spec))
         for delay in pauses:
@@ -164,9 +158,15 @@ class Reconciler:
             raise ObstacleError(obstacle[1])
 
     def _until_confirmed(self, observed: Observed, decision: Decision) -> float | None:
-        """When to ask the routers again: nothing tells of a file that Envoy has read, or of a pod that it reaches."""
+        """When to ask the routers again: nothing tells of a file that Envoy has read, or of a pod that it reaches.
+
+        The longer they do not confirm, the less often: routers that nobody can ask must not wear the operator out.
+        """
         seen, is_routed = observed.observation, observed.spec.traffic.mode is TrafficMode.ENVOY
-        return CONFIRM_SECONDS if is_routed and (seen.route != decision.route or not seen.is_reached) else None
+        if not is_routed or (seen.route == decision.route and seen.is_reached):
+            return None
+        waited = self._patience.waited(Key(KIND, observed.namespace, observed.name), seen.now)
+        return min(max(CONFIRM_SECONDS, waited / 10), CONFIRM_LIMIT_SECONDS)
 
     # --- before anything is acted upon ----------------------------------------------------------------------------
 
@@ -191,7 +191,9 @@ class Reconciler:
                 fetch_allow=self.settings.fetch_allow,
             ),
         )
-        await self.executor.ensure(build_snapshot(observed.owner, snapshot), {observed.uid})
+        body = build_snapshot(observed.owner, snapshot)
+        with or_unwritable(body):
+            await self.executor.ensure(body, {observed.uid})
         history = (target, *observed.observation.history)
         return replace(
             observed,
@@ -216,15 +218,26 @@ class Reconciler:
             return observed
         version = observed.checkpoint_version
         body = build_checkpoint(observed.owner, decision.state, port=port, resource_version=version)
-        await self.executor.checkpoint(body)
+        with or_unwritable(body):
+            await self.executor.checkpoint(body)
         if is_routed:
             self.queue.add(Key(ROUTER, observed.namespace, router), 0)
         metrics.count_decision(observed.namespace, observed.name, observed.state, decision.state)
         return replace(observed, port=port)
 
+    async def _act_and_tell(self, observed: Observed, decision: Decision) -> Obstacle | None:
+        """Act; what was decided is told once, whatever becomes of the objects."""
+        for event in decision.events:
+            self.history.record_decision(report.decision_record(observed, decision, event))
+        try:
+            return await self._act(observed, decision)
+        except ApiError:
+            await self._tell(observed.owner, decision.events)
+            raise
+
     # --- act ------------------------------------------------------------------------------------------------------
 
-    async def _act(self, observed: Observed, decision: Decision) -> tuple[str, str] | None:
+    async def _act(self, observed: Observed, decision: Decision) -> Obstacle | None:
         """Make and delete objects. Returns what is in the way (reason, message), if anything is."""
         router = router_of(observed.name, observed.spec)
         obstacle = self._obstacles.get(Key(ROUTER, observed.namespace, router))
@@ -312,7 +325,7 @@ class Reconciler:
         self,
         observed: Observed,
         decision: Decision,
-        obstacle: tuple[str, str] | None,
+        obstacle: Obstacle | None,
         drift_events: tuple[Event, ...],
     ) -> None:
         key = Key(KIND, observed.namespace, observed.name)
@@ -328,8 +341,6 @@ class Reconciler:
         )
         status = build_status(situation, observed.status)
         metrics.show_evidence(observed.namespace, observed.name, decision.state)
-        for event in decision.events:
-            self.history.record_decision(report.decision_record(observed, decision, event))
         events = [
             *decision.events,
             *drift_events,
@@ -353,6 +364,10 @@ class Reconciler:
         patch = merge_patch(owner.get("status") or {}, report.dump(status))
         if patch:
             await self.executor.patch_status(owner, patch)
+        await self._tell(owner, events)
+
+    async def _tell(self, owner: Object, events: Sequence[Event]) -> None:
+        metadata = owner["metadata"]
         for event in events:
             logger.info(
                 "%s",
@@ -379,7 +394,3 @@ class Reconciler:
         before = ModelDeploymentStatus.model_validate(owner.get("status") or {})
         status, events = report.invalid(owner, before, error, self.now())
         await self._publish(owner, before, status, events)
-
-
-class ObstacleError(Exception):
-    """Something that the user or an administrator has to move is in the way; tried again with back-off."""

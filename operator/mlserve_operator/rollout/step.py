@@ -48,13 +48,19 @@ def step(state: RolloutState, observation: Observation) -> Decision:
     )
 
 
+def _is_compared(state: RolloutState) -> bool:
+    """Whether looks are taken: requests reach a revision that has to prove itself."""
+    if state.phase is Phase.BAKING:
+        return state.previous is not None
+    return state.phase in {Phase.PROGRESSING, Phase.PAUSED} and (state.weight > 0 or state.mirror_percent > 0)
+
+
 def _analyse(state: RolloutState, observation: Observation) -> tuple[RolloutState, Judgement | None]:
     """Take and judge a look, if one is due."""
     if state.phase is Phase.BAKING and state.previous is not None:
         evidence, judgement = bake.analyse(state, observation)
         return change(state, evidence=evidence), judgement
-    serving = state.weight > 0 or state.mirror_percent > 0
-    if state.phase not in {Phase.PROGRESSING, Phase.PAUSED} or not serving:
+    if not _is_compared(state):
         return state, None
     began = state.evidence.seen_at if state.evidence is not None else observation.now
     evidence, look = measure(state.evidence, state, observation)
@@ -87,7 +93,9 @@ def _follow_clock(state: RolloutState, now: float) -> RolloutState:
     if jump == 0.0:
         return state
     timers = ("step_started_at", "canary_since", "drained_since", "retained_until")
-    moved = {name: value + jump for name in timers if (value := getattr(state, name)) is not None}
+    moved: dict[str, object] = {name: value + jump for name in timers if (value := getattr(state, name)) is not None}
+    if state.evidence is not None and jump < 0.0:  # or no look would be due until the clock is where it was
+        moved["evidence"] = state.evidence.model_copy(update={"seen_at": state.evidence.seen_at + jump})
     return change(state, clock=now, **moved)
 
 
@@ -109,8 +117,9 @@ def _requeue_after(before: RolloutState, state: RolloutState, observation: Obser
     if state.stable is not None and observation.route != state.route:
         return plan.CONFIRM_SECONDS
     interval = float(observation.spec.rollout.analysis.interval_seconds)
-    waits = [plan.WAIT_SECONDS if state.canary_since is not None else interval]
-    if state.evidence is not None:
+    is_waiting = state.canary_since is not None or state.phase is Phase.ROLLING_BACK
+    waits = [plan.WAIT_SECONDS if is_waiting else interval]
+    if state.evidence is not None and _is_compared(state):
         waits.append(state.evidence.seen_at + interval - observation.now)
     if state.retained_until is not None:
         waits.append(state.retained_until - observation.now)

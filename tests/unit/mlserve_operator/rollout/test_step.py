@@ -333,6 +333,38 @@ def test_a_clock_that_jumps_ends_no_deadline(jump: float) -> None:
     assert 0 <= waited <= MAX_SILENCE_SECONDS
 
 
+def test_looks_go_on_after_a_clock_was_put_back() -> None:
+    """By an hour of NTP, or by another replica whose clock is behind."""
+    state = phase_state(Phase.PROGRESSING).model_copy(update={"clock": NOW, "evidence": None})
+    begun = step(state, seen(state)).state
+    back = NOW - 3600
+    first = step(begun, seen(begun, now=back)).state
+    later = step(first, seen(first, now=back + 15, pods=(pod("v1", requests=100), pod("v2", requests=5)))).state
+    assert later.evidence is not None
+    assert later.evidence.looks == 1
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(phase_state(Phase.PAUSED).model_copy(update={"weight": 0}), id="paused-at-0"),
+        pytest.param(
+            phase_state(Phase.PROGRESSING).model_copy(
+                update={"phase": Phase.ROLLING_BACK, "stalled": True, "weight": 5, "message": "stable is down"}
+            ),
+            id="no-way-back",
+        ),
+    ],
+)
+def test_what_waits_for_a_person_is_not_looked_at_every_second(state: RolloutState) -> None:
+    evidence = Evidence(weight=5, seen_at=NOW - 10_000)
+    state = state.model_copy(update={"evidence": evidence, "clock": NOW})
+    down = {"v1": RevisionHealth(desired=2), "v2": RevisionHealth(desired=2, ready=2)}
+    held = seen(state, revisions=down, spec=spec(paused=True))
+    decision = step(step(state, held).state, held)
+    assert (decision.requeue_after or 0) >= 5
+
+
 # --- measurements -------------------------------------------------------------------------------------------------
 
 

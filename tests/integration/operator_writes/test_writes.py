@@ -1,0 +1,249 @@
+"""What the operator writes to an API server, object by object, and what it does about what others did there."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlserve_core.api.v1alpha1 import Autoscaling, Resources
+from mlserve_core.wire import LABEL_MODELDEPLOYMENT
+from mlserve_local.apiserver.__main__ import READY
+from mlserve_operator import kube, metrics
+from mlserve_operator.execute import Executor, NotLeadingError
+from mlserve_operator.index import Index
+from mlserve_operator.kube import ApiError, Kube, lease_election
+from mlserve_operator.queue import WorkQueue
+from mlserve_operator.reconcile import Key
+from mlserve_operator.resources.autoscaler import build_autoscaler
+from mlserve_operator.resources.metadata import child, model_labels
+from mlserve_operator.resources.records import build_feedback_keys
+from mlserve_operator.resources.router import build_router
+from mlserve_operator.work import Resync, Workers
+
+Object = dict[str, Any]
+NAMESPACE = "default"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An API server without controllers: nothing is collected, scaled or run. Its kubeconfig."""
+    directory = tmp_path_factory.mktemp("apiserver")
+    kubeconfig = directory / "kubeconfig"
+    arguments = ["--port", "0", "--data-dir", str(directory / "data"), "--kubeconfig-out", str(kubeconfig)]
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlserve_local.apiserver", *arguments], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(READY), (directory / "log").read_text()
+    yield kubeconfig
+    process.terminate()
+    process.wait(20)
+    process.stdout.close()
+
+
+@dataclass
+class Operator:
+    """The writing half of an operator."""
+
+    api: Kube
+    index: Index
+    executor: Executor
+
+    async def get(self, kind: kube.Kind, name: str) -> Object:
+        found = await self.api.get(kind, NAMESPACE, name)
+        assert found is not None, f"{kind.kind} {name} is gone"
+        return found
+
+
+@pytest.fixture
+async def operator(server: Path) -> AsyncIterator[Operator]:
+    async with Kube(str(server)) as api:
+        is_leader = asyncio.Event()
+        is_leader.set()
+        index = Index()
+        yield Operator(api, index, Executor(api, index, is_leader))
+
+
+def owner(name: str, uid: str = "one") -> Object:
+    return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": f"{name}-{uid}"}}
+
+
+def config(name: str, **data: str) -> Object:
+    return child("v1", "ConfigMap", name, owner(name), model_labels(name), data=data)
+
+
+# --- what is no longer wanted -------------------------------------------------------------------------------------
+
+
+async def test_a_bound_that_was_taken_back_is_gone(operator: Operator) -> None:
+    def router(resources: Resources | None) -> Object:
+        (deployment,) = (
+            body
+            for body in build_router(
+                name="bounds", namespace=NAMESPACE, owners=[owner("bounds")], files={}, replicas=1,
+                resources=resources, image="envoy", log_level="warning",
+            )
+            if body["kind"] == "Deployment"
+        )  # fmt: skip
+        return deployment
+
+    bounded = Resources.model_validate({"requests": {"cpu": "50m"}, "limits": {"cpu": "1"}})
+    for resources in (bounded, Resources.model_validate({"requests": {"cpu": "50m"}})):
+        assert await operator.executor.ensure(router(resources), {"bounds-one"})
+    (container,) = (await operator.get(kube.DEPLOYMENT, "bounds"))["spec"]["template"]["spec"]["containers"]
+    assert container["resources"] == {"requests": {"cpu": "50m"}}
+
+
+async def test_a_behaviour_that_was_taken_back_is_gone_and_then_nothing_is_written(operator: Operator) -> None:
+    behaviour = {"scaleDown": {"stabilizationWindowSeconds": 60}}
+
+    def autoscaler(**more: Any) -> Object:
+        autoscaling = Autoscaling.model_validate({"maxReplicas": 3, **more})
+        return build_autoscaler(owner("behaved"), "behaved", autoscaling, floor=1)
+
+    for more in ({"behavior": behaviour}, {}):
+        assert await operator.executor.ensure(autoscaler(**more), {"behaved-one"})
+    assert "behavior" not in (await operator.get(kube.AUTOSCALER, "behaved"))["spec"]
+    afresh = Executor(operator.api, Index(), operator.executor.is_leader)
+    assert not await afresh.ensure(autoscaler(), {"behaved-one"}), "nor by an operator that was started anew"
+
+
+# --- the keys of feedback -----------------------------------------------------------------------------------------
+
+
+async def test_a_model_that_is_made_again_gets_keys_again(operator: Operator) -> None:
+    def keys(uid: str) -> Object:
+        return build_feedback_keys({**owner("reborn", uid), "kind": "ModelDeployment"}, b"key of " + uid.encode())
+
+    await operator.executor.ensure_secret(keys("first"))
+    with pytest.raises(ApiError, match="deleted namesake") as refused:
+        await operator.executor.ensure_secret(keys("second"))
+    assert refused.value.conflict
+    old = await operator.get(kube.SECRET, "reborn-feedback")
+    await operator.api.delete(kube.SECRET, NAMESPACE, "reborn-feedback", old["metadata"]["uid"])
+    await operator.executor.ensure_secret(keys("second"))
+    new = await operator.get(kube.SECRET, "reborn-feedback")
+    assert new["metadata"]["ownerReferences"][0]["uid"] == "reborn-second"
+
+
+async def test_keys_that_were_made_by_hand_are_as_good(operator: Operator) -> None:
+    given = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "given-feedback", "namespace": NAMESPACE}}
+    await operator.api.create(kube.SECRET, given)
+    await operator.executor.ensure_secret(build_feedback_keys(owner("given"), b"another"))
+    assert "data" not in await operator.get(kube.SECRET, "given-feedback")
+
+
+# --- what others did ----------------------------------------------------------------------------------------------
+
+
+async def test_what_was_deleted_while_nobody_watched_is_found_out(operator: Operator) -> None:
+    for name in ("stays", "goes"):
+        await operator.executor.ensure(config(name), {f"{name}-one"})
+    lost = await operator.get(kube.CONFIG_MAP, "goes")
+    await operator.api.delete(kube.CONFIG_MAP, NAMESPACE, "goes", lost["metadata"]["uid"])
+    queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().time, debounce=0)
+    workers = Workers(queue, None, operator.executor.is_leader, queue.clock)  # type: ignore[arg-type]
+    await Resync(operator.api, operator.index, workers, asyncio.Event(), (), 600).compare()
+    assert operator.index.get("ConfigMap", NAMESPACE, "goes") is None
+    assert operator.index.get("ConfigMap", NAMESPACE, "stays") is not None
+    assert await queue.take() == Key("ModelDeployment", NAMESPACE, "goes")
+    assert len(queue) == 0
+
+
+async def test_a_list_is_read_page_by_page(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kube, "PAGE", 2)
+    names = {f"page-{number}" for number in range(5)}
+    for name in names:
+        await operator.api.create(kube.CONFIG_MAP, config(name))
+    listed = [item async for item in operator.api.metadata(kube.CONFIG_MAP, NAMESPACE, LABEL_MODELDEPLOYMENT)]
+    assert names <= {item["name"] for item in listed}
+    assert len(listed) == len({item["uid"] for item in listed})
+
+
+async def test_a_pod_that_is_gone_already_is_forgotten(operator: Operator) -> None:
+    gone = {"kind": "Pod", "metadata": {"name": "gone", "namespace": NAMESPACE, "uid": "u", "labels": {}}}
+    operator.index.put(gone)
+    with pytest.raises(ApiError):
+        await operator.executor.touch(gone, "mlserve.io/config-hash", "x")
+    assert operator.index.get("Pod", NAMESPACE, "gone") is None
+
+
+# --- leadership ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_replica_that_lost_writes_nothing_more(operator: Operator) -> None:
+    operator.executor.is_leader.clear()
+    writes = sum(sample.value for metric in metrics.API_WRITES.collect() for sample in metric.samples)
+    with pytest.raises(NotLeadingError):
+        await operator.executor.ensure(config("late"), {"late-one"})
+    with pytest.raises(NotLeadingError):
+        await operator.executor.ensure_secret(build_feedback_keys(owner("late"), b"key"))
+    assert await operator.api.get(kube.CONFIG_MAP, NAMESPACE, "late") is None
+    assert writes == sum(sample.value for metric in metrics.API_WRITES.collect() for sample in metric.samples)
+
+
+async def test_a_key_that_comes_after_leadership_was_lost_waits(operator: Operator) -> None:
+    seen: list[Key] = []
+
+    class Reconciler:
+        async def reconcile(self, key: Key) -> None:
+            seen.append(key)
+
+    queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().time, debounce=0)
+    is_leader = operator.executor.is_leader
+    workers = asyncio.ensure_future(Workers(queue, Reconciler(), is_leader, queue.clock).run(2))  # type: ignore[arg-type]
+    key = Key("ModelDeployment", NAMESPACE, "m")
+    try:
+        queue.add(key)
+        async with asyncio.timeout(5):
+            while not seen:
+                await asyncio.sleep(0)
+        is_leader.clear()
+        queue.add(key)
+        async with asyncio.timeout(5):
+            while len(queue):
+                await asyncio.sleep(0)
+        assert seen == [key]
+        is_leader.set()
+        async with asyncio.timeout(5):
+            while seen != [key, key]:
+                await asyncio.sleep(0)
+    finally:
+        workers.cancel()
+        await asyncio.gather(workers, return_exceptions=True)
+
+
+async def test_a_leader_whose_connection_hangs_steps_down(
+    operator: Operator, server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that swallows packets answers nothing, not even an error."""
+    monkeypatch.setattr(kube, "LEASE_REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(kube, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(kube, "RENEW_SECONDS", 1)
+    leads, lost = asyncio.Event(), asyncio.Event()
+
+    async def started() -> None:
+        leads.set()
+
+    async def stopped() -> None:
+        lost.set()
+
+    election = asyncio.ensure_future(lease_election(operator.api, NAMESPACE, "hang", "me", started, stopped))
+    async with asyncio.timeout(10):
+        await leads.wait()
+
+    async def swallow(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(operator.api.api_client, "call_api", swallow)
+    async with asyncio.timeout(10):
+        await lost.wait()
+    await election
