@@ -226,8 +226,8 @@ async def test_a_leader_whose_connection_hangs_steps_down(
 ) -> None:
     """A network that swallows packets answers nothing, not even an error."""
     monkeypatch.setattr(kube, "LEASE_REQUEST_SECONDS", 0.1)
-    monkeypatch.setattr(kube, "RETRY_SECONDS", 0.1)
-    monkeypatch.setattr(kube, "RENEW_SECONDS", 1)
+    monkeypatch.setattr(kube, "RETRY_SECONDS", 1)
+    monkeypatch.setattr(kube, "RENEW_SECONDS", 2)
     leads, lost = asyncio.Event(), asyncio.Event()
 
     async def started() -> None:
