@@ -25,6 +25,8 @@ RESERVED: Final = ("prediction", "score", "label", "latency_ms", "status", "time
 """Columns that tell about the answer, not about the input."""
 MAX_CLASSES: Final = 64
 """Different predictions up to which they are taken for classes, where the profile says nothing of them."""
+LATEST_SECONDS: Final = 1e11
+"""The year 5138; larger numbers are milliseconds, or nothing."""
 EXACT: Final = 2**53
 """Whole numbers beyond it are not all different as floating point numbers."""
 
@@ -50,16 +52,12 @@ class Arm:
         return len(self.features)
 
     @property
-    def span(self) -> str:
-        """Times of the first and of the last row."""
+    def span(self) -> tuple[float, float] | None:
+        """Between when the rows were logged, but for a tenth: a single clock that jumps is no other time."""
         if self.times is None:
-            return "at no time"
-        first, last = (datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") for at in self._ends())
-        return f"{first} to {last}"
-
-    def _ends(self) -> tuple[float, float]:
-        assert self.times is not None  # noqa: S101 - checked by the caller
-        return float(self.times.min()), float(self.times.max())
+            return None
+        first, last = np.quantile(self.times, [0.05, 0.95])
+        return float(first), float(last)
 
 
 def read_arm(profile: ReferenceProfile, name: str, columns: Columns) -> Arm:
@@ -218,7 +216,7 @@ def _seconds(value: Any) -> float:
     except (TypeError, ValueError):
         moment = datetime.fromisoformat(str(value))
         return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
-    if not math.isfinite(seconds):
+    if not abs(seconds) < LATEST_SECONDS:
         raise ValueError(value)
     return seconds
 

@@ -7,6 +7,7 @@ pod per arm. What comes out is what the operator would have done with these requ
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -63,14 +64,14 @@ def replay(
     arms = {name: read_arm(profile, name, given) for name, given in columns.items()}
     policy = _policy(spec, arms)
     _refuse_unknown(policy, profile)
-    slices = _cut(arms, float(policy.rollout.analysis.interval_seconds))
+    apart = _apart(arms)
+    slices = _cut(arms, float(policy.rollout.analysis.interval_seconds)) if not apart else []
     policy = _hold(policy, len(slices))
     results = {name: _drift(profile, arm, policy) for name, arm in arms.items()}
     state, looks = _run(profile, arms, policy, results, slices)
     decision, reason = _decision(state, results)
-    if decision == "Hold" and not any(all(rows.size for rows in look.values()) for look in slices):
-        spans = ", ".join(f"{name} {arm.span}" for name, arm in arms.items())
-        reason = f"AnalysisInconclusive: no look has rows of both versions ({spans}); log both at the same time"
+    if apart:
+        reason = f"AnalysisInconclusive: {apart}"
     return {
         "decision": decision,
         "reason": reason,
@@ -218,6 +219,18 @@ def _run(
         if state.phase in SETTLED or state.promoting:
             break
     return state, looks
+
+
+def _apart(arms: Mapping[str, Arm]) -> str:
+    """Why there is nothing to compare: versions that ran one after the other met different worlds."""
+    stable, canary = arms[STABLE].span, arms[CANARY].span
+    if stable is None or canary is None or (stable[0] <= canary[1] and canary[0] <= stable[1]):
+        return ""
+    words = ", ".join(
+        f"{name} {' to '.join(datetime.fromtimestamp(at, UTC).isoformat(timespec='seconds') for at in span)}"
+        for name, span in ((STABLE, stable), (CANARY, canary))
+    )
+    return f"the versions did not run at the same time ({words}); log both at once, or leave out the timestamps"
 
 
 def _cut(arms: Mapping[str, Arm], interval: float) -> list[dict[str, NDArray[np.intp]]]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 
 import numpy as np
 import pytest
 
-from mlserve_core.api.v1alpha1 import ModelDeploymentSpec
+from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, Phase
 from mlserve_core.statistics import ProfileCounter, ProfileError, build_profile
-from mlserve_core.statistics.drift import DriftVerdict
+from mlserve_core.statistics.drift import DriftResult, DriftVerdict
 from mlserve_core.wire import FeedbackCounts, LaneCounts, TelemetrySnapshot
 from mlserve_operator.rollout.drift import DriftState, watch, world_moved
+from mlserve_operator.rollout.logged import times
 from mlserve_operator.rollout.replay import check, replay
 from mlserve_operator.rollout.state import Event, Observation, PodObservation, RevisionHealth, RolloutState
+from mlserve_operator.rollout.step import step
 
 FEATURES = ["f0", "f1", "f2", "f3"]
 SPEC = ModelDeploymentSpec.model_validate({"model": {"uri": "s3://m"}})
@@ -189,6 +193,63 @@ def test_counts_on_another_profile_are_left_alone() -> None:
     assert fleet.look(300) is None
 
 
+# --- after a promotion --------------------------------------------------------------------------------------------
+
+
+def baked(on_drift: str, verdict: DriftVerdict, *, worse: bool, ticks: int = 30) -> list[RolloutState]:
+    """States after v2 has replaced v1, with one and the same drift found of whatever serves."""
+    spec = ModelDeploymentSpec.model_validate(
+        {"model": {"uri": "s3://m"}, "drift": {"onDrift": on_drift}, "rollout": {"analysis": {"intervalSeconds": 10}}}
+    )
+    found = DriftResult(verdict=verdict, rows=1000, performance_drifted=worse)
+    state = RolloutState(phase=Phase.BAKING, stable="v2", previous="v1", retained_until=300.0, clock=0.0)
+    states = []
+    for tick in range(ticks):
+        pods = tuple(
+            PodObservation(
+                name=name,
+                uid=name,
+                revision=name,
+                telemetry=TelemetrySnapshot(
+                    name="m", revision=name, boot_id="b", live=LaneCounts(requests=100 * tick, rows=100 * tick)
+                ),
+            )
+            for name in ("v1", "v2")
+        )
+        live = {name: RevisionHealth(desired=1, ready=1) for name in ("v1", "v2")}
+        seen = Observation(
+            now=10.0 * tick, generation=1, spec=spec, target="v2", revisions=live, route=state.route, pods=pods,
+            drift={"v1": found, "v2": found},
+        )  # fmt: skip
+        state = step(state, seen).state
+        states.append(state)
+    return states
+
+
+@pytest.mark.parametrize(
+    ("on_drift", "verdict", "worse", "stable"),
+    [
+        pytest.param("Rollback", DriftVerdict.DRIFT, True, "v1", id="asked for, and labels say so"),
+        pytest.param("Rollback", DriftVerdict.DRIFT, False, "v2", id="no labels: nobody knows who is to blame"),
+        pytest.param("Rollback", DriftVerdict.INSUFFICIENT_DATA, False, "v2", id="too little data"),
+        pytest.param("HoldPromotion", DriftVerdict.DRIFT, True, "v2", id="not asked for"),
+        pytest.param("Alert", DriftVerdict.DRIFT, True, "v2", id="alert only"),
+    ],
+)
+def test_drift_after_a_promotion_leads_back_by_policy_and_labels(
+    on_drift: str, verdict: DriftVerdict, worse: bool, stable: str
+) -> None:
+    end = baked(on_drift, verdict, worse=worse)[-1]
+    assert end.stable == stable
+    assert [item.reason for item in end.rejected] == (["DriftRollback"] if stable == "v1" else [])
+
+
+def test_drift_that_goes_on_after_a_rollback_leads_no_further() -> None:
+    served = [state.stable for state in baked("Rollback", DriftVerdict.DRIFT, worse=True, ticks=60)]
+    changes = [b for a, b in itertools.pairwise(served) if a != b]
+    assert changes == ["v1"], "one hop, and the same drift of v1 then is no reason for another"
+
+
 # --- replay -------------------------------------------------------------------------------------------------------
 
 
@@ -282,3 +343,85 @@ def test_strings_where_numbers_belong_are_drift_not_a_crash() -> None:
     broken = logged(2000, 6) | {"f2": ["n/a"] * 2000}
     found = check(ANSWERED, broken)
     assert (found["drift"]["verdict"], found["drift"]["features"][0]["name"]) == ("Drift", "f2")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        pytest.param("status", ["ok"], "column 'status' of stable has 'ok' in row 1, where a number", id="status"),
+        pytest.param("status", [20.5], "has 20.5 in row 1, where an HTTP status belongs", id="half a status"),
+        pytest.param("latency_ms", ["fast"], "column 'latency_ms' of stable has 'fast' in row 1", id="latency"),
+        pytest.param("score", ["high"], "column 'score' of stable has 'high' in row 1", id="score"),
+        pytest.param("score", [97.0], "has 97 in row 1; a score is the probability", id="score in percent"),
+        pytest.param("timestamp", [1.77e12], "timestamp 1770000000000.0 in row 1", id="milliseconds"),
+        pytest.param("timestamp", [None], "timestamp None in row 1 of stable is neither", id="no time"),
+        pytest.param(
+            "prediction", ["cat"], "no prediction of stable (cat) is a class of the profile", id="other model"
+        ),
+    ],
+)
+def test_cells_that_cannot_be_read_are_refused_and_not_read_as_something_else(
+    column: str, values: list[object], message: str
+) -> None:
+    rows = logged(20, 1) | {column: values * 20}
+    with pytest.raises(ProfileError) as refused:
+        replay(ANSWERED, rows, logged(20, 2))
+    assert message in str(refused.value)
+
+
+def test_empty_cells_of_optional_columns_say_nothing() -> None:
+    empty = {name: [None, math.nan] * 500 for name in ("score", "latency_ms", "status", "label")}
+    found = replay(ANSWERED, logged(4000, 3), logged(1000, 4) | empty)
+    assert found["requests"] == {"canary": 1000, "stable": 4000}
+
+
+def test_predictions_of_a_class_the_profile_does_not_know_are_counted() -> None:
+    rows = logged(2000, 6)
+    rows["prediction"] = ["maybe" if i % 2 else value for i, value in enumerate(rows["prediction"])]
+    found = check(ANSWERED, rows)
+    strongest = found["drift"]["features"][0]
+    assert (found["decision"], strongest["name"], round(strongest["effect"], 1)) == ("Alert", "prediction", 0.5)
+
+
+def test_words_for_the_predictions_of_a_regression_are_refused() -> None:
+    scores = build_profile(ALL, feature_names=FEATURES, predictions=ALL[:, 0])
+    with pytest.raises(ProfileError, match=r"column 'prediction' of the data has '(yes|no)' in row 1"):
+        check(scores, logged(100, 1))
+    assert check(scores, logged(2000, 1) | {"prediction": ALL[:2000, 0].tolist()})["drift"]["verdict"] == "NoDrift"
+
+
+def test_labels_show_drift_that_inputs_do_not() -> None:
+    profile = build_profile(
+        ALL, feature_names=FEATURES, predictions=["yes"] * 20_000, classes=["no", "yes"],
+        confidence=[0.9] * 20_000, labels=["yes"] * 19_000 + ["no"] * 1_000,
+    )  # fmt: skip
+    found = check(profile, logged(2000, 1, labels=1, wrong=0.3))
+    assert found["decision"] == "Alert"
+    assert found["drift"]["performanceDrifted"] is True
+    assert found["drift"]["accuracy"] == pytest.approx(0.7, abs=0.03)
+
+
+def test_versions_logged_at_different_times_are_not_compared() -> None:
+    later = logged(1000, 4, errors=0.3) | {"timestamp": [f"2026-02-01T00:{i % 60:02d}:00" for i in range(1000)]}
+    found = replay(ANSWERED, logged(4000, 3, timed=1), later)
+    assert found["decision"] == "Hold"
+    assert "did not run at the same time (stable 2026-01-01T00:0" in found["reason"]
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    columns = {"timestamp": ["2026-01-01T00:00:00", "2026-01-01T01:00:00+01:00", 1767225600, "1767225600.0"]}
+    assert times(columns, "stable").tolist() == [1767225600.0] * 4
+
+
+def test_an_override_of_no_feature_is_refused() -> None:
+    spec = SPEC.model_validate({"model": {"uri": "s3://m"}, "drift": {"features": [{"name": "F0", "enabled": False}]}})
+    with pytest.raises(ProfileError, match=r"spec\.drift\.features names F0; the profile has f0, f1"):
+        check(ANSWERED, logged(20, 1), spec)
+
+
+def test_long_whole_numbers_are_categories_to_the_last_digit() -> None:
+    ids = [2**60 + i % 2 for i in range(4000)]
+    profile = build_profile({"id": ids, "kind": ["a"] * 4000}, categorical=["id"])
+    assert profile.feature("id").categories == [str(2**60), str(2**60 + 1)]
+    found = check(profile, {"id": ids, "kind": ["a"] * 4000})
+    assert {item["outOfRange"] for item in found["drift"]["features"]} == {0.0}
