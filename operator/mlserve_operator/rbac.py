@@ -41,15 +41,9 @@ class Permission:
 WATCHED: Final = (
     Permission("mlserve.io", ("modeldeployments",), ("list", "watch"), "what it is here for; it never writes a spec"),
     Permission("mlserve.io", ("modeldeployments/status",), ("patch",), "conditions, revisions, evidence"),
-    Permission(
-        "mlserve.io",
-        ("modeldeployments/finalizers",),
-        ("update",),
-        "owner references where their admission is enforced",
-    ),
     Permission("", ("services", "configmaps"), (*READ, *APPLY, "delete"), "front door, revisions, router, checkpoint"),
     Permission("", ("secrets",), ("get", "create"), "the keys that sign prediction ids: by name, never a list"),
-    Permission("", ("serviceaccounts",), (*READ, *APPLY), "the identity without rights that pods run under"),
+    Permission("", ("serviceaccounts",), (*READ, *APPLY, "delete"), "the identity without rights of routers"),
     Permission(
         "",
         ("pods",),

@@ -41,3 +41,13 @@ def test_a_pod_that_no_router_reaches_is_a_doubt_too() -> None:
 @pytest.mark.parametrize("status", [said("Unknown"), said("True", generation=2), ModelDeploymentStatus()])
 def test_what_was_not_said_of_this_spec_is_not_stood_by(status: ModelDeploymentStatus) -> None:
     assert not Patience().lasts("digits", ROUTE, seen(100, None), status)
+
+
+def test_how_long_routers_were_waited_for() -> None:
+    patience = Patience()
+    assert patience.waited("digits", 100) == 0
+    patience.lasts("digits", ROUTE, seen(100, None), said("True"))
+    assert patience.waited("digits", 160) == 60
+    assert patience.waited("digits", 40) == 0, "a clock that was put back"
+    patience.lasts("digits", ROUTE, seen(161, ROUTE), said("True"))
+    assert patience.waited("digits", 162) == 0
