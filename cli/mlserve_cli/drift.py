@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from mlserve_cli.errors import CommandError
+from mlserve_cli.files import write_text
+from mlserve_cli.findings import accuracy_words, strongest, summarise
 from mlserve_cli.kubectl import RESOURCE, Kubectl, cluster_options
 from mlserve_cli.operator_api import operator_get, operator_get_one, operator_options
 from mlserve_cli.output import at, console, field, output_option, print_json, show, table
-from mlserve_cli.tabular import read_columns, split_arms
+from mlserve_cli.tabular import Columns, read_columns, split_arms
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec
 from mlserve_core.statistics.profile import ProfileError, ReferenceProfile
 
@@ -54,7 +56,7 @@ def history(kubectl: Kubectl, name: str, days: int, output: str, operator_url: s
     """List every closed window of the last days."""
     windows = operator_get(kubectl, operator_url, "/api/drift", {"name": name, "days": days})
     rows = [
-        (at(w["windowEnd"]), w["revision"], w["verdict"], w["severity"], w["rows"], _strongest(w["features"]))
+        (at(w["windowEnd"]), w["revision"], w["verdict"], w["severity"], w["rows"], strongest(w["features"]))
         for w in windows
     ]
     show(output, windows, ("WINDOW END", "REVISION", "VERDICT", "SEVERITY", "ROWS", "STRONGEST"), rows)
@@ -70,29 +72,10 @@ def summary(kubectl: Kubectl, name: str, days: int, output: str, operator_url: s
     """Sum up the last days per feature: windows, how many drifted, and the strongest effect."""
     windows = operator_get(kubectl, operator_url, "/api/drift", {"name": name, "days": days})
     features = summarise(windows)
+    if windows and not features:
+        click.echo(f"{len(windows)} windows, and none had rows enough to tell.", err=True)
     rows = [(f["name"], f["windows"], f["drifted"], f"{100 * f['maxEffect']:.1f}", f["lastDrift"]) for f in features]
     show(output, features, ("FEATURE", "WINDOWS", "DRIFTED", "MAX EFFECT %", "LAST DRIFT"), rows)
-
-
-def summarise(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per feature over windows (newest first), the strongest first."""
-    found: dict[str, dict[str, Any]] = {}
-    for window in windows:
-        for item in window["features"]:
-            entry = found.setdefault(
-                item["name"], {"name": item["name"], "windows": 0, "drifted": 0, "maxEffect": 0.0, "lastDrift": ""}
-            )
-            entry["windows"] += 1
-            entry["drifted"] += bool(item["drifted"])
-            entry["maxEffect"] = max(entry["maxEffect"], item["effect"])
-            if item["drifted"] and not entry["lastDrift"]:
-                entry["lastDrift"] = at(window["windowEnd"])
-    return sorted(found.values(), key=lambda entry: -entry["maxEffect"])
-
-
-def _strongest(features: list[dict[str, Any]]) -> str:
-    strongest = sorted(features, key=lambda item: -item["effect"])[:3]
-    return ", ".join(f"{item['name']} {100 * item['effect']:.1f} %" for item in strongest)
 
 
 @drift.command()
@@ -103,16 +86,16 @@ def _strongest(features: list[dict[str, Any]]) -> str:
 @cluster_options
 def report(kubectl: Kubectl, name: str, html: str, days: int, operator_url: str | None) -> None:
     """Write one self-contained page: histograms, effects over time, verdicts and the rollout timeline."""
-    from mlserve_cli.report import drift_page
+    from mlserve_cli.report import drift_page, newest_told
 
     asked = {"name": name, "days": days}
     windows = operator_get(kubectl, operator_url, "/api/drift", asked)
     decisions = operator_get(kubectl, operator_url, "/api/rollouts", asked)
     profile = None
-    if windows:
-        found = operator_get_one(kubectl, operator_url, f"/api/profiles/{windows[0]['profileDigest']}")
+    if (shown := newest_told(windows)) is not None:
+        found = operator_get_one(kubectl, operator_url, f"/api/profiles/{shown['profileDigest']}")
         profile = ReferenceProfile.model_validate(found) if found else None
-    Path(html).write_text(drift_page(name, windows, decisions, profile), encoding="utf-8")
+    write_text(html, drift_page(name, windows, decisions, profile))
     click.echo(f"wrote {html}: {len(windows)} windows, {len(decisions)} decisions")
 
 
@@ -170,6 +153,7 @@ def replay(
         old, new = rows, read_columns(canary)
     else:
         raise CommandError("give the rows of the new version with --canary FILE, or name --arm-column COLUMN")
+    _note_unread(profile, old)
     try:
         result = run(profile, old, new, spec)
     except ProfileError as error:
@@ -187,19 +171,29 @@ def check(profile_path: str, data: str, policy: str | None, html: str | None, *,
     """Compare logged rows with a reference profile."""
     from mlserve_operator.rollout.replay import check as run
 
-    profile, spec = read_profile(profile_path), read_policy(policy)
+    profile, spec, rows = read_profile(profile_path), read_policy(policy), read_columns(data)
+    _note_unread(profile, rows)
     try:
-        result = run(profile, read_columns(data), spec)
+        result = run(profile, rows, spec)
     except ProfileError as error:
         raise CommandError(str(error)) from None
     _tell(result, html, f"{data} against {profile_path}", as_json=as_json)
+
+
+def _note_unread(profile: ReferenceProfile, rows: Columns) -> None:
+    """Say which columns nothing is read from."""
+    from mlserve_operator.rollout.logged import RESERVED
+
+    unread = [name for name in rows if name not in {*profile.feature_names, *RESERVED}]
+    if unread and profile.projection is None:
+        click.echo(f"note: not in the profile, and not compared: {', '.join(unread)}", err=True)
 
 
 def _tell(result: dict[str, Any], html: str | None, title: str, *, as_json: bool) -> None:
     if html:
         from mlserve_cli.report import replay_page
 
-        Path(html).write_text(replay_page(title, result), encoding="utf-8")
+        write_text(html, replay_page(title, result))
     if as_json:
         print_json(result)
         return
@@ -208,12 +202,25 @@ def _tell(result: dict[str, Any], html: str | None, title: str, *, as_json: bool
     click.echo(f"requests: canary {requests['canary']}, stable {requests['stable']}; looks: {len(result['looks'])}")
     found = result["drift"]
     click.echo(f"drift of the population: {found['verdict']} ({found['rows']} rows)")
+    if accuracy := accuracy_words(found):
+        click.echo(f"accuracy: {accuracy}")
     ranked = sorted(found["features"], key=lambda item: -item["effect"])[:10]
     rows = [
-        (f["name"], f"{100 * f['effect']:.1f}", f["severity"], _p(f["pValue"]), f"{100 * f['missing']:.1f}")
+        (
+            f["name"],
+            f"{100 * f['effect']:.1f}",
+            f["severity"],
+            _p(f["pValue"]),
+            _percent(f["missing"]),
+            _percent(f["outOfRange"]),
+        )
         for f in ranked
     ]
-    console.print(table(("FEATURE", "EFFECT %", "SEVERITY", "P", "UNUSABLE %"), rows))
+    console.print(table(("FEATURE", "EFFECT %", "SEVERITY", "P", "UNUSABLE %", "OUTSIDE %"), rows))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def _p(value: float | None) -> str:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mlserve_cli.errors import CommandError
+from mlserve_cli.files import write_text
 from mlserve_cli.output import console, output_option, print_json, table
 from mlserve_cli.tabular import Columns, read_columns
 from mlserve_core.statistics.build import MIN_CATEGORY_SHARE, build_profile
-from mlserve_core.statistics.drift import DriftSettings, reference_rows_needed
+from mlserve_core.statistics.counter import category_name
+from mlserve_core.statistics.drift import DriftSettings, shortage
 from mlserve_core.statistics.profile import CategoricalFeature, NumericFeature, ProfileError, ReferenceProfile
-
-NOT_FEATURES = ("prediction", "score", "label", "latency_ms", "status", "timestamp", "request_lane")
-"""Columns of a log that tell about the answer, not about the input."""
+from mlserve_operator.rollout.logged import MAX_CLASSES, RESERVED, probabilities, statuses
 
 
 @click.group()
@@ -33,23 +34,36 @@ def profile() -> None:
 def build(data: str, target: str, categorical: tuple[str, ...], model_name: str, model_digest: str) -> None:
     """Make a profile from held-out rows.
 
-    Every column is a feature but prediction, score, label, latency_ms, status, timestamp and request_lane.
+    Every column is a feature but prediction, score, label, latency_ms, status, timestamp and request_lane. Rows whose
+    status is 400 or more were not answered and are left out.
     """
     columns = read_columns(data)
-    made = profile_of(columns, categorical, model_name=model_name, model_digest=model_digest)
-    Path(target).write_text(made.to_json(), encoding="utf-8")
+    try:
+        answered, left_out = _answered(columns, data)
+        made, notes = profile_of(answered, categorical, data, model_name=model_name, model_digest=model_digest)
+    except ProfileError as error:
+        raise CommandError(str(error)) from None
+    write_text(target, made.to_json())
     click.echo(f"wrote {target}: {made.rows} rows, {len(made.features)} features, digest {made.digest()}")
-    for feature in made.features:
-        if words := _says_nothing(feature, made.rows):
-            click.echo(f"warning: {feature.name}: {words}", err=True)
-    wanted = reference_rows_needed(made, DriftSettings())
-    if made.rows < wanted:
-        click.echo(
-            f"warning: {made.rows} rows are too few to decide by at the defaults; "
-            f"drift of {len(made.features)} features needs about {wanted}. "
-            "Give more rows, or ask for a larger effect (spec.drift.effectPercent).",
-            err=True,
-        )
+    if left_out:
+        click.echo(f"{left_out} rows with a status of 400 or more are left out")
+    warnings = [
+        *notes,
+        *(f"{feature.name}: {words}" for feature in made.features if (words := _says_nothing(feature, made.rows))),
+        shortage(made, DriftSettings()),
+    ]
+    for words in filter(None, warnings):
+        click.echo(f"warning: {words}", err=True)
+
+
+def _answered(columns: Columns, path: str) -> tuple[Columns, int]:
+    """Rows that were answered, and how many were not."""
+    status = statuses(columns, path, len(next(iter(columns.values()))))
+    good = (status < 400).tolist()
+    if not any(good):
+        raise CommandError(f"every row of {path} has a status of 400 or more; give rows that were answered")
+    kept = columns if all(good) else {name: list(itertools.compress(cells, good)) for name, cells in columns.items()}
+    return kept, good.count(False)
 
 
 def _says_nothing(feature: NumericFeature | CategoricalFeature, rows: int) -> str:
@@ -57,7 +71,8 @@ def _says_nothing(feature: NumericFeature | CategoricalFeature, rows: int) -> st
     if feature.missing == rows:
         return "every value is missing; only that values appear can be told"
     if isinstance(feature, NumericFeature):
-        return "every value is the same; only that it changes can be told" if feature.min == feature.max else ""
+        same = "every value is the same in single precision; only that it changes can be told"
+        return same if feature.min == feature.max else ""
     if not feature.categories:
         return (
             f"no value has {MIN_CATEGORY_SHARE:.1%} of the rows, so nothing can be told of it; "
@@ -67,51 +82,92 @@ def _says_nothing(feature: NumericFeature | CategoricalFeature, rows: int) -> st
 
 
 def profile_of(
-    columns: Columns, categorical: tuple[str, ...], *, model_name: str = "", model_digest: str = ""
-) -> ReferenceProfile:
-    """Profile of logged rows: features, and the predictions where the log has them.
+    columns: Columns, categorical: tuple[str, ...], path: str, *, model_name: str = "", model_digest: str = ""
+) -> tuple[ReferenceProfile, list[str]]:
+    """Profile of logged rows (features, and the predictions where the log has them), and what should be known of it.
 
     Raises:
         CommandError: The rows cannot be profiled; says where and what would work.
+        ProfileError: The same, of a cell or a column.
     """
-    features = {name: values for name, values in columns.items() if name not in NOT_FEATURES}
+    features = {name: values for name, values in columns.items() if name not in RESERVED}
     if not features:
         raise CommandError(f"no feature columns: all of {', '.join(columns)} are about the answer")
+    notes = [words for name, values in features.items() if name not in categorical and (words := _stray(name, values))]
     answers: dict[str, Any] = {}
     if "prediction" in columns:
-        values, labels = columns["prediction"], columns.get("label")
-        if _is_regression(values):
-            answers["predictions"] = values
-        else:
-            names = sorted({_name(value) for column in (values, labels or []) for value in column if value is not None})
-            answers = {"predictions": [_name(value) for value in values], "classes": names}
-            if "score" in columns:
-                answers["confidence"] = columns["score"]
-                answers["labels"] = None if labels is None else [_name(value) for value in labels]
+        answers, more = _answers(columns, path)
+        notes += more
+    made = build_profile(
+        features,
+        categorical=categorical,
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        model_name=model_name,
+        model_digest=model_digest,
+        **answers,
+    )
+    return made, notes
+
+
+def _stray(name: str, values: list[Any]) -> str:
+    """That a column would be one of numbers but for a few words, or nothing. One word makes it one of categories."""
+    present = [(row, value) for row, value in enumerate(values, start=1) if category_name(value) is not None]
+    words = [(row, value) for row, value in present if not _is_number(value)]
+    if not words or 2 * len(words) >= len(present):
+        return ""
+    row, value = words[0]
+    return (
+        f"{name}: {len(words)} of {len(present)} values are no numbers (the first is {value!r} in row {row}), "
+        "so all are taken for categories; leave such cells empty"
+    )
+
+
+def _is_number(value: Any) -> bool:
     try:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return build_profile(
-            features,
-            categorical=categorical,
-            created_at=now,
-            model_name=model_name,
-            model_digest=model_digest,
-            **answers,
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    except OverflowError:
+        return True
+    return True
+
+
+def _answers(columns: Columns, path: str) -> tuple[dict[str, Any], list[str]]:
+    """Predictions, and confidence and labels where they are of classes, as `build_profile` takes them."""
+    values = columns["prediction"]
+    empty = [row for row, value in enumerate(values, start=1) if category_name(value) is None]
+    if empty:
+        raise CommandError(
+            f"{path} has no prediction in {len(empty)} rows (the first is row {empty[0]}); "
+            "leave out these rows, or the column"
         )
-    except ProfileError as error:
-        raise CommandError(str(error)) from None
-
-
-def _name(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if _is_regression(values):
+        return {"predictions": values}, []
+    names = [str(category_name(value)) for value in values]
+    classes = sorted(set(names))
+    if 2 * len(classes) > len(names) > 2 * MAX_CLASSES:
+        raise CommandError(
+            f"column 'prediction' of {path} has {len(classes)} different values in {len(names)} rows "
+            f"(as {classes[0]!r}): neither numbers nor classes; leave the column out"
+        )
+    answers: dict[str, Any] = {"predictions": names, "classes": classes}
+    if "score" not in columns:
+        return answers, []
+    answers["confidence"] = probabilities(columns, path)
+    labels = [category_name(value) for value in columns.get("label", [])]
+    if None in labels:
+        unlabelled = f"{labels.count(None)} rows have no label, so accuracy is not profiled, nor can a drop be told"
+        return answers, [f"{unlabelled}; give rows that all have one"]
+    if labels:
+        answers |= {"labels": labels, "classes": sorted({*classes, *(str(label) for label in labels)})}
+    return answers, []
 
 
 def _is_regression(values: list[Any]) -> bool:
     """Numbers with fractions, or too many different ones to be classes."""
-    numbers = [value for value in values if isinstance(value, (int, float))]
-    if len(numbers) < len(values):
+    if not all(isinstance(value, (int, float)) for value in values):
         return False
-    return len(set(numbers)) > 100 or any(float(value) != int(value) for value in numbers)
+    return len(set(values)) > 100 or any(not float(value).is_integer() for value in values)
 
 
 @profile.command()
@@ -127,7 +183,7 @@ def show(path: str, html: str | None, output: str) -> None:
     if html:
         from mlserve_cli.report import profile_page
 
-        Path(html).write_text(profile_page(found), encoding="utf-8")
+        write_text(html, profile_page(found))
         click.echo(f"wrote {html}")
     elif output == "json":
         print_json(found.model_dump(mode="json", by_alias=True))

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from mlserve_cli import plots
+from mlserve_cli.findings import accuracy_words
 from mlserve_cli.output import at
 from mlserve_core.statistics.profile import UNIT_BINS, ReferenceProfile
 
@@ -77,6 +78,7 @@ def drift_page(
         tone = "bad" if newest["verdict"] == "Drift" else "good" if newest["verdict"] == "NoDrift" else "soft"
         text = f"{newest['verdict']} in the newest window ({newest['rows']} rows until {at(newest['windowEnd'])})"
         lead = [Line(text, tone), Line(str(newest.get("message", "")), "soft")]
+        lead += [Line(f"Accuracy: {words}", "soft")] if (words := accuracy_words(newest)) else []
     else:
         lead = [Line("No window has closed in this time.", "soft")]
     sections = [
@@ -99,25 +101,31 @@ def drift_page(
     return page(f"Drift of {name}", lead, sections)
 
 
+def newest_told(windows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The newest window with findings (windows come newest first); one that had too few rows shows nothing."""
+    return next((window for window in windows if window["features"]), None)
+
+
 def _features(windows: Sequence[Mapping[str, Any]], profile: ReferenceProfile | None) -> Section:
-    if not windows:
+    shown = newest_told(windows)
+    if shown is None:
         return Section("Features", text="Nothing to show.")
-    ranked = sorted(windows[0]["features"], key=lambda item: -item["effect"])
+    ranked = sorted(shown["features"], key=lambda item: -item["effect"])
     drawn: list[str] = []
-    revision = windows[0]["revision"]
+    revision = shown["revision"]
     oldest_first = [window for window in reversed(windows) if window["revision"] == revision]
     for item in ranked[:MAX_FEATURES]:
         name = item["name"]
-        drawn += _beside_reference(name, windows[0].get("counts", {}).get(name), profile)
+        drawn += _beside_reference(name, shown.get("counts", {}).get(name), profile)
         series = [(w["windowEnd"], f["effect"]) for w in oldest_first for f in w["features"] if f["name"] == name]
         times = [at(time)[5:16] for time, _ in series]
         drawn.append(plots.effects(name, times, [100 * effect for _, effect in series], 100 * item["threshold"]))
-    text = f"Of {revision}, the strongest first."
+    text = f"Of {revision} in the window until {at(shown['windowEnd'])}, the strongest first."
     return Section("Features", text, *_effects_table(ranked), drawn)
 
 
 def _effects_table(features: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], list[tuple[object, ...]]]:
-    columns = ("Feature", "Effect %", "Counts from %", "Severity", "p", "PSI")
+    columns = ("Feature", "Effect %", "Counts from %", "Severity", "p", "PSI", "Unusable %", "Outside %")
     rows: list[tuple[object, ...]] = [
         (
             f["name"],
@@ -126,6 +134,8 @@ def _effects_table(features: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str]
             f["severity"],
             _p_value(f.get("pValue")),
             f"{f.get('psi', 0):.3f}",
+            f"{100 * f.get('missing', 0):.1f}",
+            f"{100 * f.get('outOfRange', 0):.1f}",
         )
         for f in features
     ]
@@ -162,6 +172,7 @@ def replay_page(title: str, result: Mapping[str, Any]) -> str:
         Line(f"{result['decision']}: {result['reason']}", tone),
         Line(f"Requests: canary {requests['canary']}, stable {requests['stable']}", "soft"),
     ]
+    lead += [Line(f"Accuracy: {words}", "soft")] if (words := accuracy_words(result["drift"])) else []
     ranked = sorted(result["drift"]["features"], key=lambda item: -item["effect"])
     drawn = [_effect_bars(ranked[:MAX_FEATURES])] if ranked else []
     sections = [Section(f"Population: {result['drift']['verdict']}", "", *_effects_table(ranked), drawn)]

@@ -184,3 +184,93 @@ def test_a_clock_that_jumps_neither_hides_nor_invents_a_fault(folder: Path, tmp_
         found = json.loads(result.output)
         assert found["decision"] == decision, found["reason"]
         assert found["requests"] == {"stable": ROWS, "canary": ROWS}
+
+
+def answers(**changed: Sequence[object]) -> dict[str, Sequence[object]]:
+    """A log with everything a log can have."""
+    whole: dict[str, Sequence[object]] = {
+        **columns(5),
+        "prediction": ["ok", "fraud"] * (ROWS // 2),
+        "score": [0.9] * ROWS,
+        "label": ["ok", "fraud"] * (ROWS // 2),
+        "status": [200] * ROWS,
+    }
+    return whole | changed
+
+
+HALF = ["", *["ok"] * (ROWS - 1)]
+UNBUILDABLE = {
+    "no prediction": ({"prediction": HALF}, "has no prediction in 1 rows (the first is row 1)"),
+    "prediction not finite": ({"prediction": [1, 0, "nan"] * (ROWS // 3)}, "has no prediction in 1000 rows"),
+    "texts for predictions": ({"prediction": [f"text {i}" for i in range(ROWS)]}, "neither numbers nor classes"),
+    "score in words": ({"score": ["high"] * ROWS}, "has 'high' in row 1, where a number belongs"),
+    "score in percent": ({"score": [90] * ROWS}, "has 90 in row 1; a score is the probability"),
+    "status in words": ({"status": ["ok"] * ROWS}, "has 'ok' in row 1, where a number belongs"),
+    "nothing answered": ({"status": [503] * ROWS}, "every row of"),
+}
+
+
+@pytest.mark.parametrize("name", list(UNBUILDABLE))
+def test_a_log_that_makes_no_profile(tmp_path: Path, name: str) -> None:
+    changed, message = UNBUILDABLE[name]
+    data = write(tmp_path / "log.csv", answers(**changed))
+    result = run("profile", "build", "--data", data, "--output", str(tmp_path / "p.json"))
+    assert (result.exit_code, message in result.output) == (1, True), result.output
+    assert not (tmp_path / "p.json").exists()
+
+
+NOTED = {
+    "rows that were not answered": (
+        {"prediction": HALF, "status": [500, *[200] * (ROWS - 1)]},
+        "1 rows with a status of 400 or more are left out",
+    ),
+    "rows without a label": ({"label": HALF}, "1 rows have no label, so accuracy is not profiled"),
+    "one word among numbers": (
+        {"amount": ["n/a", *columns()["amount"][1:]]},
+        f"amount: 1 of {ROWS} values are no numbers (the first is 'n/a' in row 1)",
+    ),
+    "numbers that are one in single precision": ({"amount": [2**60 + i for i in range(ROWS)]}, "same in single"),
+}
+
+
+@pytest.mark.parametrize("name", list(NOTED))
+def test_what_a_profile_leaves_out_is_said(tmp_path: Path, name: str) -> None:
+    changed, message = NOTED[name]
+    data = write(tmp_path / "log.csv", answers(**changed))
+    result = run("profile", "build", "--data", data, "--output", str(tmp_path / "p.json"))
+    assert (result.exit_code, message in result.output) == (0, True), result.output
+
+
+def test_columns_that_nothing_is_read_from_are_named_beside_the_json(folder: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "more.csv", columns(1) | {"Age": [1] * ROWS})
+    result = run("drift", "check", "--profile", str(folder / "profile.json"), "--data", data, "--json")
+    assert json.loads(result.stdout)["decision"] == "Hold"
+    assert "not in the profile, and not compared: Age" in result.stderr
+
+
+@pytest.mark.parametrize("place", ["no directory", "a directory"])
+@pytest.mark.parametrize("command", ["build", "show", "check"])
+def test_where_nothing_can_be_written(folder: Path, tmp_path: Path, command: str, place: str) -> None:
+    target = str(tmp_path / "nowhere" / "x" if place == "no directory" else tmp_path)
+    data, profile = str(folder / "good.csv"), str(folder / "profile.json")
+    arguments = {
+        "build": ["profile", "build", "--data", data, "--output", target],
+        "show": ["profile", "show", profile, "--html", target],
+        "check": ["drift", "check", "--profile", profile, "--data", data, "--html", target],
+    }
+    result = run(*arguments[command])
+    words = "there is no directory" if place == "no directory" else "Is a directory"
+    assert (result.exit_code, words in result.output) == (1, True), result.output
+
+
+def test_the_json_has_the_documented_shape_and_no_other_numbers_than_json_has(folder: Path, tmp_path: Path) -> None:
+    profile = str(folder / "profile.json")
+    stable = write(tmp_path / "stable.csv", answers())
+    odd = write(tmp_path / "odd.csv", answers(amount=["inf", "", "1e39"] * (ROWS // 3), age=["x"] * ROWS))
+    for arguments in (["check", "--data", odd], ["replay", "--stable", stable, "--canary", odd]):
+        result = run("drift", *arguments, "--profile", profile, "--json")
+        found = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        assert set(found) == {"decision", "reason", "looks", "drift", "requests"}
+        assert found["decision"] in {"Promote", "Rollback", "Pause", "Hold", "Alert"}
+        assert {"verdict", "features"} <= set(found["drift"])
+        assert set(found["requests"]) == {"canary", "stable"}
