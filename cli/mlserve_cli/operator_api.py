@@ -63,12 +63,22 @@ def operator_get(kubectl: Kubectl, url: str | None, path: str, parameters: Mappi
     Raises:
         CommandError: The operator cannot be reached or refused.
     """
-    namespace = kubectl.namespace or kubectl.selection()[1]
+    namespace = kubectl.namespace or _namespace(kubectl, url)
     answer = _request(kubectl, url, path, {"namespace": namespace, **parameters})
     if answer.status_code != 200:
         raise CommandError(f"the operator answered {answer.status_code}: {answer.text.strip()}")
-    items: list[dict[str, Any]] = answer.json()["items"]
+    items: list[dict[str, Any]] = _object(answer).get("items", [])
     return items
+
+
+def _namespace(kubectl: Kubectl, url: str | None) -> str:
+    """The namespace kubectl would use. An operator that is asked by its URL can be asked without any cluster chosen."""
+    try:
+        return kubectl.selection()[1]
+    except CommandError:
+        if url is None:
+            raise
+        return "default"
 
 
 def operator_get_one(kubectl: Kubectl, url: str | None, path: str) -> dict[str, Any] | None:
@@ -78,7 +88,14 @@ def operator_get_one(kubectl: Kubectl, url: str | None, path: str) -> dict[str, 
         return None
     if answer.status_code != 200:
         raise CommandError(f"the operator answered {answer.status_code}: {answer.text.strip()}")
-    found: dict[str, Any] = answer.json()
+    return _object(answer)
+
+
+def _object(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = answer.json()
+    except ValueError:
+        raise CommandError(f"{answer.url} is not the operator: its answer is no JSON") from None
     return found
 
 
@@ -88,5 +105,5 @@ def _request(kubectl: Kubectl, url: str | None, path: str, parameters: Mapping[s
     with operator_address(kubectl, url) as address:
         try:
             return httpx.get(f"{address}{path}", params=dict(parameters), timeout=30)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CommandError(f"the operator at {address} did not answer: {error}") from None
