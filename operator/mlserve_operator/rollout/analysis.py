@@ -228,8 +228,8 @@ def _read(pod: PodObservation, state: RolloutState, slow_from: int | None) -> Co
         slow=sum(lane.latency[slow_from:]) if slow_from is not None else 0,
         timed=sum(lane.latency) if slow_from is not None else 0,
         **_feedback(lane.feedback),
+        rows=lane.rows,
         profile=common.profile_digest if common else "",
-        rows=common.rows if common else 0,
         predictions=fold(common.predictions, PREDICTION_BINS) if common else (),
         confidence=fold(common.confidence, COARSE_BINS) if common else (),
         features={name: _coarse(counts) for name, counts in common.features.items()} if common else {},
@@ -281,8 +281,8 @@ def _minus(new: Counters, old: Counters) -> Counters | None:
 
 def _profiled_since(new: Counters, old: Counters) -> dict[str, Any]:
     """The same for counts on a profile. They may begin anew without a restart, when pods are given another profile."""
-    nothing: dict[str, Any] = {"profile": "", "rows": 0, "predictions": (), "confidence": (), "features": {}}
-    if old.profile not in {"", new.profile} or new.rows < old.rows:
+    nothing: dict[str, Any] = {"profile": "", "predictions": (), "confidence": (), "features": {}}
+    if old.profile not in {"", new.profile}:
         return nothing
     predictions = _subtract(new.predictions, old.predictions)
     confidence = _subtract(new.confidence, old.confidence)
@@ -291,16 +291,13 @@ def _profiled_since(new: Counters, old: Counters) -> dict[str, Any]:
         return nothing
     return {
         "profile": new.profile,
-        "rows": new.rows - old.rows,
         "predictions": predictions,
         "confidence": confidence,
         "features": features,
     }
 
 
-_NUMBERS: Final = tuple(
-    name for name, info in Counters.model_fields.items() if info.annotation is int and name != "rows"
-)
+_NUMBERS: Final = tuple(name for name, info in Counters.model_fields.items() if info.annotation is int)
 
 
 def _subtract(new: tuple[int, ...], old: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -318,7 +315,7 @@ def _plus(a: Counters, b: Counters) -> Counters:
     values |= {name: _add(getattr(a, name), getattr(b, name)) for name in ("predictions", "confidence")}
     names = dict.fromkeys([*a.features, *b.features])
     values["features"] = {name: _add(a.features.get(name, ()), b.features.get(name, ())) for name in names}
-    return Counters.model_construct(profile=a.profile or b.profile, rows=a.rows + b.rows, **values)
+    return Counters.model_construct(profile=a.profile or b.profile, **values)
 
 
 def _add(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:

@@ -51,9 +51,10 @@ class Counters(Remembered):
     rewards: int = 0
     reward_sum: int = 0
     reward_squares: int = 0
+    rows: int = 0
+    """All rows that were answered; of those on the bins below they may be more, since a busy pod counts a sample."""
     profile: str = ""
     """Digest of the profile on whose bins the following are counted."""
-    rows: int = 0
     predictions: tuple[int, ...] = ()
     confidence: tuple[int, ...] = ()
     features: dict[str, tuple[int, ...]] = Field(default_factory=dict)

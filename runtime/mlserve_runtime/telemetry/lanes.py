@@ -36,7 +36,8 @@ _PREVIEW: Final = HEADER_PREVIEW.encode()
 _MIRROR: Final = HEADER_MIRROR.encode()
 _UNIT: Final = HEADER_UNIT.encode()
 _SUFFIX: Final = MIRROR_HOST_SUFFIX.encode()
-_EDGES: Final = np.array(LATENCY_EDGES_MICROS)
+_EDGES: Final = np.array(LATENCY_EDGES_MICROS, dtype=np.float64)
+_BUCKETS: Final = len(LATENCY_EDGES_MICROS) + 1
 _EDGES_A_DOUBLING: Final = 4
 _MAX_UNITS: Final = 100_000
 
@@ -52,17 +53,17 @@ class Lane:
         self.server_errors = 0
         self.timeouts = 0
         self.bad_outputs = 0
-        self.latency = [0] * (len(LATENCY_EDGES_MICROS) + 1)
+        self.latency = np.zeros(_BUCKETS, dtype=np.int64)
         self.latency_sum_micros = 0
-        self.queue = [0] * (len(LATENCY_EDGES_MICROS) + 1)
+        self.queue = np.zeros(_BUCKETS, dtype=np.int64)
 
     def answered(self, rows: int, latency_micros: Floats, queue_micros: Floats) -> None:
         """Predictions were given: all their rows, and the times of each request."""
         self.requests += len(latency_micros)
         self.rows += rows
-        self.latency = _counted(self.latency, latency_micros)
-        self.latency_sum_micros += int(latency_micros.astype(np.int64).sum())
-        self.queue = _counted(self.queue, queue_micros)
+        self.latency += np.bincount(np.searchsorted(_EDGES, latency_micros), minlength=_BUCKETS)
+        self.latency_sum_micros += round(latency_micros.sum())
+        self.queue += np.bincount(np.searchsorted(_EDGES, queue_micros), minlength=_BUCKETS)
 
     def failed(self, error: ServingError, latency_micros: float) -> None:
         """A request got no prediction. Draining and cancelled ones are not held against anybody."""
@@ -94,16 +95,10 @@ class Lane:
             server_errors=self.server_errors,
             timeouts=self.timeouts,
             bad_outputs=self.bad_outputs,
-            latency=list(self.latency),
+            latency=self.latency.tolist(),
             latency_sum_micros=self.latency_sum_micros,
-            queue=list(self.queue),
+            queue=self.queue.tolist(),
         )
-
-
-def _counted(counts: list[int], micros: Floats) -> list[int]:
-    """Counts per latency bucket with those of more requests."""
-    found = np.bincount(np.searchsorted(_EDGES, micros), minlength=len(counts))
-    return [count + more for count, more in zip(counts, found.tolist(), strict=True)]
 
 
 class Units:
@@ -165,8 +160,8 @@ class Lanes:
         """Latencies of all requests, for people: every fourth edge (one a doubling) of what is on the wire."""
         lanes = (self.live, self.mirror, self.unjudged)
         histogram = Histogram([edge / 1e6 for edge in LATENCY_EDGES_MICROS[::_EDGES_A_DOUBLING]])
-        for index, counts in enumerate(zip(*(lane.latency for lane in lanes), strict=True)):
+        for index, count in enumerate(np.sum([lane.latency for lane in lanes], axis=0).tolist()):
             place = -(-index // _EDGES_A_DOUBLING)
-            histogram.counts[min(place, len(histogram.counts) - 1)] += sum(counts)
+            histogram.counts[min(place, len(histogram.counts) - 1)] += count
         histogram.sum = sum(lane.latency_sum_micros for lane in lanes) / 1e6
         return histogram

@@ -31,7 +31,7 @@ METRICS: Final[dict[str, str]] = {
     "mlserve_phase_duration_seconds": "Time of answered requests by phase: parse, queue, forward, encode",
     "mlserve_batch_rows": "Rows of a forward pass",
     "mlserve_batch_duration_seconds": "Duration of a forward pass with pre- and postprocessing",
-    "mlserve_prediction_confidence": "Probability of the predicted class",
+    "mlserve_prediction_confidence": "Probability of the predicted class; of a fair sample of the rows when busy",
     "mlserve_queue_rows": "Rows waiting for a forward pass",
     "mlserve_in_flight_requests": "Requests that were not answered yet",
     "mlserve_max_batch_rows": "Rows a forward pass may have now",

@@ -3,6 +3,9 @@
 Every batch is counted on the model's own profile, and during a rollout also on stable's, so that both arms have
 counts on the same bins. Inputs are counted raw, before preprocessing: a broken preprocessing step then shows as a
 difference of predictions, not of inputs.
+
+A window of drift needs some hundred rows, a busy server has as many in a moment. So counting has a budget of time,
+and passes beyond it are left out whole.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from mlserve_core.statistics.profile import ProfileError, ReferenceProfile
 from mlserve_core.wire import COMPARISON_FILE, ProfileCounts
 from mlserve_runtime.processing import Pipeline, Predictions, Tensors
 from mlserve_runtime.processing.predictions import read_predictions
+from mlserve_runtime.telemetry.budget import Budget
 from mlserve_runtime.telemetry.histogram import Histogram
 
 logger = logging.getLogger(__name__)
@@ -43,9 +47,12 @@ class LaneProfiles:
     Rows are gathered and counted together: the arithmetic of a batch of one costs almost as much as that of a hundred.
     """
 
-    def __init__(self, own: ReferenceProfile | None, pipeline: Pipeline, confidence: Histogram) -> None:
+    def __init__(
+        self, own: ReferenceProfile | None, pipeline: Pipeline, confidence: Histogram, budget: Budget | None = None
+    ) -> None:
         self._pipeline = pipeline
         self._confidence = confidence
+        self._budget = budget or Budget()
         self._own = _counter(own)
         self._comparison: ProfileCounter | None = None
         self._inputs: list[Tensors] = []
@@ -59,7 +66,9 @@ class LaneProfiles:
         self._comparison = _counter(comparison.profile if comparison else None)
 
     def update(self, inputs: Tensors, scores: npt.NDArray[Any]) -> None:
-        """Gather a batch of raw inputs and the model's first output."""
+        """Gather a batch of raw inputs and the model's first output, or leave it out."""
+        if not self._budget.allows():
+            return
         self._scores.append(scores)
         self._rows += len(scores)
         if self._own is not None or self._comparison is not None:
@@ -72,6 +81,10 @@ class LaneProfiles:
         """Count what was gathered."""
         if not self._rows:
             return
+        with self._budget.charged():
+            self._count_gathered()
+
+    def _count_gathered(self) -> None:
         parts, scores = self._inputs, self._scores
         self._inputs, self._scores, self._rows, self._bytes = [], [], 0, 0
         predictions = read_predictions(self._pipeline.spec, np.concatenate(scores))

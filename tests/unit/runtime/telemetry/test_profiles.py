@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tracemalloc
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 from mlserve_core.artifact import parse_model_spec
 from mlserve_core.statistics import ProfileCounter, ReferenceProfile, build_profile
 from mlserve_runtime.processing import Pipeline, Tensors, build_pipeline
+from mlserve_runtime.telemetry.budget import Budget
 from mlserve_runtime.telemetry.histogram import Histogram
 from mlserve_runtime.telemetry.profiles import LaneProfiles, read_profile
 
@@ -37,7 +39,7 @@ def profile(*names: str) -> ReferenceProfile:
 
 @pytest.mark.parametrize("rows", [1, 7, 512, 700])
 def test_gathered_rows_are_counted_like_all_at_once(rows: int) -> None:
-    lane = LaneProfiles(profile("a", "b", "c"), pipeline(), Histogram.fractions())
+    lane = LaneProfiles(profile("a", "b", "c"), pipeline(), Histogram.fractions(), Budget(math.inf))
     for start in range(0, len(TABLE), rows):
         lane.update({"x": TABLE[start : start + rows]}, SCORES[start : start + rows])
     own, comparison = lane.counts()
@@ -51,7 +53,7 @@ def test_gathered_rows_are_counted_like_all_at_once(rows: int) -> None:
 )
 def test_a_profile_that_does_not_fit_is_dropped_with_a_word_and_confidence_goes_on(names, caplog) -> None:
     confidence = Histogram.fractions()
-    lane = LaneProfiles(profile(*names), pipeline(), confidence)
+    lane = LaneProfiles(profile(*names), pipeline(), confidence, Budget(math.inf))
     for _ in range(3):
         lane.update({"x": TABLE}, SCORES)
     assert lane.counts() == (None, None)
@@ -67,7 +69,7 @@ def test_strings_and_any_number_of_categories_are_counted_in_bounded_memory() ->
         {"name": "city", "datatype": "BYTES", "shape": [-1]},
     ]
     known = build_profile({"age": TABLE[:, 0], "city": ["Bonn", "Kiel"] * 1_000})
-    lane = LaneProfiles(known, pipeline(inputs=inputs), Histogram.fractions())
+    lane = LaneProfiles(known, pipeline(inputs=inputs), Histogram.fractions(), Budget(math.inf))
     batch: Tensors = {"age": np.full(1_000, np.nan, dtype=np.float32)}
     tracemalloc.start()
     try:
@@ -98,3 +100,30 @@ def test_a_profile_that_cannot_be_read_is_said_and_not_used(tmp_path: Path, capl
     path.write_text("")
     assert read_profile(path) is None
     assert "it is no JSON" in caplog.text
+
+
+def test_beyond_the_budget_passes_are_left_out_whole_and_those_counted_are_a_fair_sample() -> None:
+    now = spent = 0.0
+
+    def clock() -> float:
+        return now
+
+    def processor() -> float:
+        nonlocal spent
+        spent += 0.01  # between two readings
+        return spent
+
+    confidence = Histogram.fractions()
+    lane = LaneProfiles(profile("a", "b", "c"), pipeline(), confidence, Budget(0.1, 0.0, clock=clock, spent=processor))
+    for start in range(0, len(TABLE), 10):
+        lane.update({"x": TABLE[start : start + 10]}, SCORES[start : start + 10])
+        lane.flush()
+        now += 0.0501  # half of what a flush of 10 ms has to wait for
+    own, _ = lane.counts()
+    assert own is not None
+    assert own.rows == confidence.count == len(TABLE) / 2
+    whole = ProfileCounter(profile("a", "b", "c"))
+    whole.update(TABLE, probabilities=SCORES)
+    for name, counted in own.features.items():
+        expected = np.array(whole.counts().features[name].counts) / 2
+        assert np.abs(np.cumsum(counted.counts - expected)).max() < 1.63 * np.sqrt(own.rows)  # Kolmogorov, 1 %
