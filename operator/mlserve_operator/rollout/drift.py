@@ -21,7 +21,7 @@ from mlserve_operator.rollout.state import Event, Frozen, Observation, PodObserv
 from mlserve_operator.rollout.transition import normal, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mlserve_core.statistics.profile import ReferenceProfile
     from mlserve_core.wire import LaneCounts
@@ -47,6 +47,9 @@ class RevisionDrift(Frozen):
     seen: dict[str, ProfileCounts] = Field(default_factory=dict)
     """Last-seen counts per `pod uid/boot id`."""
     labels: dict[str, Labels] = Field(default_factory=dict)
+    """Last-seen labels per process that was told any, of whatever revision."""
+    unread: tuple[str, ...] = ()
+    """Pods of any revision whose labels were not read when counting began."""
     unasked: tuple[str, ...] = ()
     """Pods that could not be asked when counting began: their first answer is a beginning."""
     result: DriftResult | None = None
@@ -114,9 +117,10 @@ def watch(
         digest = profile.digest()
         pods = [pod for pod in observation.pods if pod.revision == name]
         if before is None:
-            revisions[name] = _begin(pods, digest, observation.now)
+            revisions[name] = _begin(name, observation, pods, digest)
             continue
-        after, pane, labels = _pane(before, pods, digest)
+        after, pane = _pane(before, pods, digest)
+        after, labels = _arrived(after, name, observation.pods)
         window, result = advance(
             before.window, profile, wanted, now=observation.now, seconds=observation.spec.drift.window_seconds,
             pane=pane, right=labels.right, labelled=labels.labelled,
@@ -164,28 +168,27 @@ def _compare_newest(
     return before.model_copy(update={"recent": recent, "moved": moved, "moved_at": moved_at})
 
 
-def _begin(pods: list[PodObservation], digest: str, now: float) -> RevisionDrift:
+def _begin(name: str, observation: Observation, pods: list[PodObservation], digest: str) -> RevisionDrift:
     """Readings from which counting begins."""
     asked = {_key(pod): lane for pod in pods if (lane := _lane(pod, digest)) is not None}
     return RevisionDrift(
-        window=Window(start=now),
+        window=Window(start=observation.now),
         seen={key: lane.own for key, lane in asked.items() if lane.own is not None},
-        labels={key: _labels(lane) for key, lane in asked.items()},
+        labels=_labels(name, observation.pods),
+        unread=tuple(pod.uid for pod in observation.pods if pod.telemetry is None),
         unasked=tuple(pod.uid for pod in pods if _lane(pod, digest) is None),
     )
 
 
-def _pane(
-    before: RevisionDrift, pods: list[PodObservation], digest: str
-) -> tuple[RevisionDrift, ProfileCounts | None, Labels]:
+def _pane(before: RevisionDrift, pods: list[PodObservation], digest: str) -> tuple[RevisionDrift, ProfileCounts | None]:
     """What was counted since the last call, merged over pods."""
-    seen, labels, unasked = dict(before.seen), dict(before.labels), set(before.unasked)
-    pane, right, labelled = None, 0, 0
+    seen, unasked = dict(before.seen), set(before.unasked)
+    pane = None
     for pod in pods:
         lane = _lane(pod, digest)
         if lane is None or lane.own is None:
             continue
-        key, told = _key(pod), _labels(lane)
+        key = _key(pod)
         if key not in seen and pod.uid in unasked:
             unasked.discard(pod.uid)
         else:
@@ -193,19 +196,42 @@ def _pane(
             if difference is None:
                 continue  # counters that went back without a restart are not used
             pane = panes.add(pane, difference)
-            last = labels.get(key, Labels())
-            right, labelled = right + told.right - last.right, labelled + told.labelled - last.labelled
-        seen[key], labels[key] = lane.own, told
+        seen[key] = lane.own
     live = {pod.uid for pod in pods}
     kept = {key: counts for key, counts in seen.items() if key.partition("/")[0] in live}
-    after = before.model_copy(
-        update={
-            "seen": kept,
-            "labels": {key: labels[key] for key in kept if key in labels},
-            "unasked": tuple(sorted(unasked)),
-        }
-    )
-    return after, pane, Labels(right=max(right, 0), labelled=max(labelled, 0))
+    return before.model_copy(update={"seen": kept, "unasked": tuple(sorted(unasked))}), pane
+
+
+def _arrived(before: RevisionDrift, name: str, pods: Sequence[PodObservation]) -> tuple[RevisionDrift, Labels]:
+    """Labels of a revision's predictions that came since the last call, to whichever revision's pods they came."""
+    told, unread = _labels(name, pods), set(before.unread)
+    right = labelled = 0
+    for key, new in told.items():
+        uid, old = key.partition("/")[0], before.labels.get(key)
+        if old is None and uid in unread:
+            continue
+        old = old or Labels()
+        right, labelled = right + max(new.right - old.right, 0), labelled + max(new.labelled - old.labelled, 0)
+    unread &= {pod.uid for pod in pods if pod.telemetry is None}
+    live = {pod.uid for pod in pods}
+    kept = {key: labels for key, labels in before.labels.items() if key.partition("/")[0] in live}
+    after = before.model_copy(update={"labels": kept | told, "unread": tuple(sorted(unread))})
+    return after, Labels(right=right, labelled=labelled)
+
+
+def _labels(name: str, pods: Sequence[PodObservation]) -> dict[str, Labels]:
+    """Cumulative labels of a revision's predictions per process that was told any."""
+    found = {}
+    for pod in pods:
+        told = pod.telemetry
+        if told is None or told.revision != pod.revision:
+            continue
+        feedback = told.live.feedback if pod.revision == name else told.other_feedback.get(name)
+        if feedback is not None:
+            right = sum(row.get(label, 0) for label, row in feedback.confusion.items())
+            labelled = sum(sum(row.values()) for row in feedback.confusion.values())
+            found[_key(pod)] = Labels(right=right, labelled=labelled)
+    return found
 
 
 def _lane(pod: PodObservation, digest: str) -> LaneCounts | None:
@@ -218,12 +244,6 @@ def _lane(pod: PodObservation, digest: str) -> LaneCounts | None:
 
 def _key(pod: PodObservation) -> str:
     return f"{pod.uid}/{pod.telemetry.boot_id if pod.telemetry else ''}"
-
-
-def _labels(lane: LaneCounts) -> Labels:
-    confusion = lane.feedback.confusion
-    right = sum(row.get(label, 0) for label, row in confusion.items())
-    return Labels(right=right, labelled=sum(sum(row.values()) for row in confusion.values()))
 
 
 def _transition(name: str, after: DriftResult, *, drifting: bool) -> list[Event]:

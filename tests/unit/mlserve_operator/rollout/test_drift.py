@@ -120,6 +120,38 @@ def test_labels_count_in_the_window_in_which_they_arrive() -> None:
     assert "50.0% of 1000 labels" in fleet.events[0].message
 
 
+def test_labels_count_whichever_pods_they_come_to() -> None:
+    counter, state = ProfileCounter(LABELLED), DriftState()
+    random, confusions = np.random.default_rng(5), {"v1": 0, "v2": 0}
+
+    def look(now: float, *, silent: str = "") -> None:
+        nonlocal state
+        counter.update(random.standard_normal((1000, 4)))
+        mine, others = (FeedbackCounts(confusion={"yes": {"no": n}}) for n in confusions.values())
+        told = {
+            "v1": TelemetrySnapshot(
+                name="m", revision="v1", boot_id="b", live=LaneCounts(own=counter.counts(), feedback=mine)
+            ),
+            "v2": TelemetrySnapshot(name="m", revision="v2", boot_id="b", other_feedback={"v1": others}),
+        }
+        pods = tuple(
+            PodObservation(name=name, uid=name, revision=name, telemetry=None if name == silent else answer)
+            for name, answer in told.items()
+        )
+        live = {name: RevisionHealth() for name in told}
+        seen = Observation(now=now, generation=1, spec=SPEC, target="v2", revisions=live, pods=pods)
+        state, _, _ = watch(state, seen, {"v1": LABELLED})
+
+    confusions = {"v1": 70, "v2": 70}
+    look(0.0, silent="v2")
+    confusions = {"v1": 80, "v2": 75}
+    look(100.0)
+    confusions = {"v1": 90, "v2": 90}
+    look(200.0, silent="v2")
+    look(400.0)
+    assert state.results["v1"].labelled == 20 + 15, "what v2 had been told before it could be asked is no news"
+
+
 def test_newest_rows_far_from_the_reference_are_known_before_a_window_closes() -> None:
     counters = {name: ProfileCounter(PROFILE) for name in ("v1", "v2")}
     random, state = np.random.default_rng(4), DriftState()
