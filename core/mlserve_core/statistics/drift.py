@@ -200,7 +200,7 @@ def compare(profile: ReferenceProfile, counts: ProfileCounts, settings: DriftSet
     ]
     answers = profile.predictions
     if PREDICTION not in settings.disabled and answers.counts and counts.predictions:
-        ordered, noise = bool(answers.edges), answers.noise
+        ordered, noise = bool(answers.edges), answers.noise or None  # 0: profiles of earlier releases
         found.append(
             _judge(PREDICTION, counts.predictions, answers.counts, settings, profile, ordered=ordered, noise=noise)
         )

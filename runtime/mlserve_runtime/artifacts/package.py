@@ -26,6 +26,7 @@ from mlserve_core.artifact import (
     write_manifest,
 )
 from mlserve_core.statistics.build import build_profile
+from mlserve_core.statistics.drift import DriftSettings, shortage
 from mlserve_core.statistics.profile import ProfileError, ReferenceProfile
 from mlserve_runtime.artifacts.held_out import HeldOut, read_held_out
 from mlserve_runtime.backends.base import DeviceOptions, LoadError
@@ -111,8 +112,8 @@ def package(
         rows = held_out if isinstance(held_out, HeldOut) else read_held_out(held_out, model.pipeline, label)
         profile = make_profile(directory, model, rows, seed=seed, created_at=created_at)
         (directory / PROFILE_FILE).write_text(profile.to_json() + "\n", encoding="utf-8")
-        if rows.rows < 1000:
-            notes.append(f"the profile holds {rows.rows} rows: only large drift can be told from chance with so few")
+        if words := shortage(profile, DriftSettings()):
+            notes.append(f"the profile: {words}")
     elif (directory / PROFILE_FILE).is_file():
         profile = check_profile(directory, spec)
     else:

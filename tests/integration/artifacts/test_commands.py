@@ -152,7 +152,7 @@ class TestPackage:
         assert artifact.profile_path is not None
         assert result["profileRows"] == 143
         assert result["accuracy"] == pytest.approx(0.986, abs=0.001)
-        assert any("only large drift" in note for note in result["notes"])
+        assert any("143 rows are too few to decide by" in note for note in result["notes"])
         shown = run("profile", "show", unpackaged)
         assert "tumor: 143 rows, 30 features" in shown.stdout
 

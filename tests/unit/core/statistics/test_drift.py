@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
-from mlserve_core.statistics import ProfileCounter, ReferenceProfile, build_profile
+from mlserve_core.statistics import ProfileCounter, ReferenceProfile, build_profile, panes
 from mlserve_core.statistics.drift import (
     DriftResult,
     DriftSettings,
@@ -301,6 +303,39 @@ def test_an_estimate_is_told_and_decides_nothing() -> None:
     assert (told.name, told.severity, told.drifted) == (ESTIMATED_ACCURACY, Severity.HIGH, False)
     only_told = check_once(profile, counter.counts(), DriftSettings(disabled=frozenset({"confidence"})))
     assert (only_told.verdict, only_told.features[0].name) == (DriftVerdict.NO_DRIFT, ESTIMATED_ACCURACY)
+
+
+# --- what must be found, and how soon ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def thirty() -> ReferenceProfile:
+    return build_profile(np.random.default_rng(10).standard_normal((100_000, 30), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("shift", "effect", "within"),
+    [
+        pytest.param(0.5, 0.10, 2_000, id="half a standard deviation"),
+        pytest.param(1.0, 0.10, 2_000, id="one, in the first window and its confirmation"),
+        pytest.param(0.25, 0.05, 8_000, id="a quarter, where 5 % count"),
+    ],
+)
+def test_a_shift_of_one_feature_in_thirty_is_found_in_time(
+    thirty: ReferenceProfile, shift: float, effect: float, within: int
+) -> None:
+    settings, random = DriftSettings(effect=effect), np.random.default_rng(11)
+    size, window = max(rows_needed(thirty, settings) or 0, 1_000), Window(start=0.0)
+    for index in range(1, within // size + 1):
+        data = random.standard_normal((size, 30))
+        data[:, 17] += shift
+        pods = [counts(part, thirty) for part in np.array_split(data, 3)]
+        pane = functools.reduce(panes.add, pods)
+        window, result = advance(window, thirty, settings, now=300.0 * index, seconds=300, pane=pane)
+        if result is not None and result.verdict is DriftVerdict.DRIFT:
+            assert [item.name for item in result.features if item.drifted] == ["feature_17"]
+            return
+    pytest.fail(f"not found in {within} rows")
 
 
 # --- small references ---------------------------------------------------------------------------------------------
