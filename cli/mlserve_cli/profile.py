@@ -16,7 +16,13 @@ from mlserve_cli.tabular import Columns, read_columns
 from mlserve_core.statistics.build import MIN_CATEGORY_SHARE, build_profile
 from mlserve_core.statistics.counter import category_name
 from mlserve_core.statistics.drift import DriftSettings, shortage
-from mlserve_core.statistics.profile import CategoricalFeature, NumericFeature, ProfileError, ReferenceProfile
+from mlserve_core.statistics.profile import (
+    CategoricalFeature,
+    NumericFeature,
+    PredictionProfile,
+    ProfileError,
+    ReferenceProfile,
+)
 from mlserve_operator.rollout.logged import MAX_CLASSES, RESERVED, probabilities, statuses
 
 
@@ -192,6 +198,19 @@ def show(path: str, html: str | None, output: str) -> None:
         console.print(
             table(("FEATURE", "KIND", "BINS", "MISSING", "RANGE", "NOISE %"), [_line(f) for f in found.features])
         )
+        if words := _predicted(found.predictions):
+            console.print(words)
+
+
+def _predicted(answers: PredictionProfile) -> str:
+    """What the model answered on the reference rows, most frequent first; nothing where that was not logged."""
+    if answers.edges:
+        span = f"from {answers.edges[0]:.4g} to {answers.edges[-1]:.4g}"
+        return f"predictions: numbers in {len(answers.counts)} bins, {span}"
+    ranked = sorted(zip(answers.classes, answers.counts, strict=True), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} {count}" for name, count in ranked[:10]) + (", ..." if len(ranked) > 10 else "")
+    accuracy = f"; {100 * answers.accuracy:.1f} % right" if answers.accuracy is not None else ""
+    return f"predictions: {shown}{accuracy}" if shown else ""
 
 
 def _line(feature: NumericFeature | CategoricalFeature) -> tuple[object, ...]:

@@ -200,5 +200,5 @@ def _evidence(looks: Sequence[Mapping[str, Any]]) -> list[str]:
     for look in looks:
         for check in look["checks"]:
             if worse := check.get("worse"):
-                courses.setdefault(check["name"], []).append(worse["log_e"] / worse["threshold"])
+                courses.setdefault(check["name"], []).append(worse["logE"] / worse["threshold"])
     return [plots.evidence(courses)] if max(map(len, courses.values()), default=0) > 1 else []

@@ -281,7 +281,9 @@ def _look_json(state: RolloutState, requests: dict[str, int]) -> dict[str, Any]:
         "requests": requests,
         "verdict": evidence.verdict.value if evidence is not None else "Inconclusive",
         "phase": state.phase.value,
-        "checks": [report.model_dump(mode="json") for report in evidence.reports] if evidence is not None else [],
+        "checks": [report.model_dump(mode="json", by_alias=True) for report in evidence.reports]
+        if evidence is not None
+        else [],
     }
 
 

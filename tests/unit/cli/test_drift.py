@@ -66,7 +66,7 @@ def test_replay(folder: Path, canary: dict[str, object], decision: str) -> None:
     found = json.loads(result.output)
     assert found["decision"] == decision, found["reason"]
     assert found["requests"] == {"stable": 6_000, "canary": 3_000}
-    assert found["looks"]
+    assert {"logE", "threshold"} == set(found["looks"][-1]["checks"][0]["worse"]), "one spelling throughout"
     text = page.read_text()
     assert found["decision"] in text
     assert "effects of the features" in text
@@ -121,3 +121,15 @@ def test_too_small_a_reference_is_said_at_build(tmp_path) -> None:
     shown = run("profile", "show", str(tmp_path / "p.json"), "--html", str(tmp_path / "p.html"))
     assert shown.exit_code == 0
     assert "<svg" in (tmp_path / "p.html").read_text()
+
+
+def test_show_tells_what_was_predicted_and_how_much_of_it_was_right(folder: Path, tmp_path: Path) -> None:
+    shown = run("profile", "show", str(folder / "p.json"))
+    assert re.search(r"predictions: ok \d+, fraud \d+$", shown.output, re.MULTILINE), shown.output
+    data, made = tmp_path / "labelled.csv", str(tmp_path / "p.json")
+    data.write_text("x,prediction,score,label\n" + "1,ok,0.9,ok\n2,ok,0.8,no\n" * 50)
+    assert run("profile", "build", "--data", str(data), "--output", made).exit_code == 0
+    assert "predictions: ok 100, no 0; 50.0 % right" in run("profile", "show", made).output
+    data.write_text("x,prediction\n" + "1,0.5\n2,1.5\n" * 50)
+    assert run("profile", "build", "--data", str(data), "--output", made).exit_code == 0
+    assert "predictions: numbers in 4 bins, from 0.5 to 1.5" in run("profile", "show", made).output
