@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final
 
@@ -50,7 +50,9 @@ class DataPlane:
     def __init__(self, settings: Settings, recorder: Recorder) -> None:
         self.settings = settings
         self.recorder = recorder
-        self.phase = Phase.LOADING
+        self._phase = Phase.LOADING
+        self.on_phase: Callable[[Phase], None] = _nobody_waits
+        """Called with every new phase; for those who must tell others instead of being asked."""
         self.model: ServedModel | None = None
         self.batcher: Batcher | None = None
         self.in_flight = 0
@@ -66,6 +68,16 @@ class DataPlane:
         self.payloads = open_payload_log(settings)
         self.revision_header = (HEADER_REVISION.encode(), settings.revision.encode())
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def phase(self) -> Phase:
+        """Where the process is in its life."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._phase = phase
+        self.on_phase(phase)
 
     @property
     def ready(self) -> bool:
@@ -248,4 +260,4 @@ class DataPlane:
 
 
 def _nobody_waits(_: object) -> None:
-    """What a call that has ended tells its client."""
+    """What a call that has ended tells its client, and a phase where nobody follows."""

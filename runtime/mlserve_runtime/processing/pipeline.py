@@ -6,7 +6,7 @@ Checks run per request, before it is queued, so that a bad one is answered at on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlserve_core.model_spec import ModelSpec, TensorSpec
+
+
+WAYS: Final = ("features", "inputs", "image", "entity")
+"""The properties a row can be given by, each alone. Features of an entity are looked up before they come here."""
+
+
+def check_alone(document: dict[str, Any], ways: Sequence[str] = WAYS) -> None:
+    """Raises InputError where several of these properties are given: any choice among them would be a guess."""
+    given = [way for way in ways if way in document] if len(document) > 1 else []
+    if len(given) > 1:
+        raise InputError(f"the object has {_listed(given)}, which say the same thing twice; send one of them")
 
 
 def build_pipeline(spec: ModelSpec) -> Pipeline:
@@ -60,6 +71,7 @@ class Pipeline:
         """
         if not isinstance(payload, dict):
             raise InputError(f"expected an object with {self._accepted()}")
+        check_alone(payload)
         if "features" in payload:
             return self.from_features(payload["features"])
         if "image" in payload:
@@ -77,7 +89,7 @@ class Pipeline:
         if not payloads:
             raise InputError("the batch is empty; send at least one row")
         single = self._single
-        if single is not None and all(isinstance(p, dict) and type(p.get("features")) is list for p in payloads):
+        if single is not None and all(isinstance(p, dict) and _only_features(p) for p in payloads):
             try:
                 return self.check(
                     {single.name: self._shaped(to_array([p["features"] for p in payloads], single), single)}
@@ -230,6 +242,10 @@ class Pipeline:
         except (InputError, ValueError, TypeError, KeyError) as error:
             steps = ", ".join(step.op for step in self.spec.preprocessing)
             raise PipelineError(f"preprocessing ({steps}) does not fit the inputs: {error}") from error
+
+
+def _only_features(payload: dict[str, Any]) -> bool:
+    return type(payload.get("features")) is list and (len(payload) == 1 or payload.keys().isdisjoint(WAYS[1:]))
 
 
 def _listed(names: Sequence[str]) -> str:

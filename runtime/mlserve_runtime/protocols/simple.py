@@ -20,6 +20,7 @@ from mlserve_runtime.calls import Call, Prepared, Reply
 from mlserve_runtime.errors import InvalidInputError, ServingError, TooLargeError, UnsupportedMediaError
 from mlserve_runtime.model import ServedModel, collect_outputs, collect_predictions
 from mlserve_runtime.processing import Tensors
+from mlserve_runtime.processing.pipeline import check_alone
 
 _JSON_TYPES: Final = (b"", b"application/json", b"text/plain", b"application/x-www-form-urlencoded", b"text/json")
 """curl -d sends the fourth unless told otherwise; what is meant is the body."""
@@ -43,7 +44,8 @@ class PredictRoute:
             return self._off_loop(lambda: decode_media(call, model, media, limit=1))
         payload = parse_json(call.body)
         if type(payload) is dict:
-            if "entity" in payload and "features" not in payload:
+            if "entity" in payload:
+                check_alone(payload)
                 return self._with_features(payload["entity"], model)
             if "image" in payload:
                 return self._off_loop(lambda: model.pipeline.from_json(payload))
@@ -87,6 +89,7 @@ class BatchRoute:
     def _payloads(self, document: Any) -> list[Any]:
         rows = document
         if type(document) is dict:
+            check_alone(document, ("instances", "features", "images", "inputs"))
             if "features" in document:
                 rows = _wrapped(document["features"], "features")
             elif "images" in document:

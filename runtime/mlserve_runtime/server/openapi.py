@@ -127,8 +127,8 @@ def prediction_paths(plane: DataPlane, model: ServedModel) -> Object:
 
 
 def _one_of(ways: Object) -> Object:
-    """An object with at least one of these properties."""
-    return {"type": "object", "properties": ways, "anyOf": [{"required": [name]} for name in ways]}
+    """An object with exactly one of these properties."""
+    return {"type": "object", "properties": ways, "oneOf": [{"required": [name]} for name in ways]}
 
 
 def _rows(row: Object, limit: int) -> Object:

@@ -144,14 +144,15 @@ def simple_cases() -> Iterator[Case]:
          {"features": ["a"] * 30}, {"features": {}}, {"features": {"x_0": 1}}, {"features": {"nope": 1}},
          {"image": "x"}, {"image": None}, {"inputs": []}, {"inputs": {"y": [1]}}, {"inputs": {"x": "a"}},
          {"entity": "u1"}, {"entity": 1}, {"entity": "x" * 600}, {"features": [1e39] * 30},
-         {"features": [10**400] * 30}]
+         {"features": [10**400] * 30}, {"features": [0.5] * 30, "inputs": {"x": [0.5] * 30}}]
     ):  # fmt: skip
         yield Case(f"predict-{index}", "/predict", json.dumps(document).encode())
     row = [0.5] * FEATURES
     for index, (document, statuses) in enumerate(
         [(None, BAD), ({}, BAD), ({"instances": None}, BAD), ({"instances": []}, BAD), ({"instances": [1]}, BAD),
          ({"features": [row] * 33}, frozenset({413})), ({"features": [row, row[:3]]}, BAD), ({"features": [[]]}, BAD),
-         ({"instances": [{"features": row}, None]}, BAD), ({"images": ["x"]}, BAD), ([row, "x"], BAD)]
+         ({"instances": [{"features": row}, None]}, BAD), ({"instances": [row], "features": [row]}, BAD),
+         ({"images": ["x"]}, BAD), ([row, "x"], BAD)]
     ):  # fmt: skip
         yield Case(f"batch-{index}", "/predict/batch", json.dumps(document).encode(), statuses)
     for index, document in enumerate([None, {}, {"instances": 3}, {"instances": []}, {"instances": [[1]]}]):

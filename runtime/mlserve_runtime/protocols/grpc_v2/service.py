@@ -22,6 +22,7 @@ from mlserve_runtime.dataplane import DataPlane
 from mlserve_runtime.errors import InvalidInputError, NotFoundError, ServingError, UnavailableError
 from mlserve_runtime.model import ServedModel
 from mlserve_runtime.protocols.grpc_v2.codec import read_inputs, read_options, write_response
+from mlserve_runtime.protocols.grpc_v2.health import Health
 from mlserve_runtime.protocols.grpc_v2.messages import SERVICE, ModelStreamInferResponse, message, methods
 from mlserve_runtime.server.metadata import (
     model_config,
@@ -156,6 +157,7 @@ async def serve_grpc(plane: DataPlane, host: str, port: int, *, shared: bool = F
         ]
     )
     server.add_generic_rpc_handlers((_handlers(InferenceService(plane)),))
+    await Health(plane).serve(server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     bound = server.add_insecure_port(address)
     await server.start()

@@ -69,6 +69,8 @@ class TestJson:
             pytest.param({"inputs": [1]}, "must be an object", id="inputs as list"),
             pytest.param({"image": "aGk="}, "takes no images", id="image"),
             pytest.param({"image": 3}, "must be a string", id="image as number"),
+            pytest.param({"features": [1, 2, 3], "inputs": {"x": [1, 2, 3]}}, "'features', 'inputs'", id="two ways"),
+            pytest.param({"features": [1, 2, 3], "entity": "u1"}, "'features', 'entity'", id="a row and its entity"),
         ],
     )
     def test_a_mistake_is_named(self, payload: Any, message: str) -> None:
@@ -130,6 +132,12 @@ class TestBatch:
         with pytest.raises(InputError, match=r"^row 2: ") as caught:
             pipeline().from_json_batch([good, good, {"features": bad}, good])
         assert caught.value.row == 2
+
+    def test_a_row_given_twice_is_named_and_what_is_none_of_the_ways_does_not_matter(self) -> None:
+        noted = {"features": [1, 2, 3], "note": "from the night shift"}
+        assert pipeline().from_json_batch([noted, noted])["x"].tolist() == [[1.0, 2.0, 3.0]] * 2
+        with pytest.raises(InputError, match="row 1: the object has 'features', 'inputs'"):
+            pipeline().from_json_batch([noted, {**noted, "inputs": {"x": [1, 2, 3]}}])
 
     def test_an_empty_batch_is_refused(self) -> None:
         with pytest.raises(InputError, match="empty"):
