@@ -25,6 +25,7 @@ from mlserve_core.wire import (
 from mlserve_operator import metrics
 from mlserve_operator.failures import is_ready
 from mlserve_operator.rollout.state import PodObservation, QueryResult, Route, RouterCounters
+from mlserve_operator.traffic.clusters import grpc_cluster, http_cluster, with_spare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -237,7 +238,8 @@ def _query_result(name: str, answer: Object) -> QueryResult:
 
 
 def _failures(answer: RouterAnswer, revision: str) -> int:
-    return sum(answer.failures.get(cluster, 0) for cluster in (revision, f"{revision}|grpc"))
+    names = [name(revision) for name in (http_cluster, grpc_cluster)]
+    return sum(answer.failures.get(cluster, 0) for name in names for cluster in (name, with_spare(name)))
 
 
 def _router_answer(config: Object, stats: Object) -> RouterAnswer:

@@ -96,7 +96,9 @@ class Route(Frozen):
     """Revision that gets a copy of requests, its answers discarded."""
     mirror_percent: int = 0
     preview: str = ""
-    """Revision that requests with the preview header go to."""
+    """Revision on trial: requests with the preview header go to it."""
+    spare: str = ""
+    """Revision that answers in place of the one on trial where that has no healthy pod; weights stay as they are."""
 
 
 class PodObservation(Frozen):
@@ -274,6 +276,7 @@ class RolloutState(Frozen):
             mirror=mirror or "",
             mirror_percent=self.mirror_percent if mirror else 0,
             preview=preview or "",
+            spare=(self.stable if self.canary is not None else self.previous) or "",
         )
 
 

@@ -3,6 +3,9 @@
 DNS answers are cached for tens of seconds on a real cluster, so membership alone is too slow to notice a pod that
 goes: readiness is asked for every second, and a pod keeps serving while it drains. There is no outlier ejection: it
 would take the canary's bad pods out and hide the evidence.
+
+A revision on trial also has clusters that fall back on stable where it has no healthy pod at all. A canary that dies
+costs no request then, and its own clusters go on counting what could not be answered.
 """
 
 from __future__ import annotations
@@ -12,12 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 from mlserve_core import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlserve_operator.rollout.state import Route
 
 Object = dict[str, Any]
 
 _TYPE: Final = "type.googleapis.com/envoy."
 _PROTOCOL_OPTIONS: Final = _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions"
+METADATA: Final = "mlserve"
+"""Under which a cluster holds the name of its revision."""
+_AGGREGATE: Final = _TYPE + "extensions.clusters.aggregate.v3.ClusterConfig"
 UPSTREAM_IDLE_SECONDS: Final = 4
 """Shorter than the runtime keeps an idle connection, so that the router never writes on one that just closed."""
 
@@ -37,14 +45,48 @@ def feedback_cluster(revision: str) -> str:
     return f"{revision}|feedback"
 
 
-def revisions_of(route: Route) -> list[str]:
-    """Every revision the router must know, by name."""
-    return sorted({*route.weights, *filter(None, (route.mirror, route.preview))})
+def with_spare(cluster: str) -> str:
+    """The cluster that falls back on another revision."""
+    return f"{cluster}|spare"
 
 
-def of_revision(revision: str, namespace: str, cluster_domain: str) -> list[Object]:
-    """The clusters of one revision; what all clusters have in common is in `common`."""
-    host = f"{revision}.{namespace}.svc.{cluster_domain}"
+def of_route(route: Route, namespace: str, cluster_domain: str) -> list[Object]:
+    """Every cluster a split may need, whatever its weights; what all clusters have in common is in `common`.
+
+    Files are not read at one instant, so a cluster is there before a route leads to it and goes after.
+    """
+    revisions = sorted({*route.weights, *filter(None, (route.mirror, route.preview))})
+    own = [cluster for revision in revisions for cluster in _of_revision(revision, namespace, cluster_domain)]
+    if not route.spare:
+        return own
+    return own + [
+        cluster
+        for revision in sorted(route.weights.keys() - {route.spare})
+        for cluster in _falling_back(revision, route.spare)
+    ]
+
+
+def _falling_back(revision: str, spare: str) -> Iterator[Object]:
+    for name, options in ((http_cluster, "*http1"), (grpc_cluster, "*http2")):
+        members = {"@type": _AGGREGATE, "clusters": [name(revision), name(spare)]}
+        yield {
+            "name": with_spare(name(revision)),
+            "connect_timeout": "1s",
+            "lb_policy": "CLUSTER_PROVIDED",
+            "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": members},
+            "common_lb_config": "*health",
+            "circuit_breakers": "*limits",
+            "typed_extension_protocol_options": options,
+            **_named(revision),
+        }
+
+
+def _named(revision: str) -> Object:
+    return {"metadata": {"filter_metadata": {METADATA: {"revision": revision}}}}
+
+
+def _of_revision(revision: str, namespace: str, cluster_domain: str) -> list[Object]:
+    host, named = f"{revision}.{namespace}.svc.{cluster_domain}", _named(revision)
 
     def cluster(name: str, port: int, policy: str, options: str, checks: str) -> Object:
         return {
@@ -57,12 +99,16 @@ def of_revision(revision: str, namespace: str, cluster_domain: str) -> list[Obje
             "health_checks": checks,
             "circuit_breakers": "*limits",
             "typed_extension_protocol_options": options,
-            "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [_endpoint(host, port)]}]},
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [{"lb_endpoints": [_endpoint(host, port, revision)]}],
+                "policy": "*whole",
+            },
         }
 
     return [
-        cluster(http_cluster(revision), wire.HTTP_PORT, "LEAST_REQUEST", "*http1", "*often"),
-        cluster(grpc_cluster(revision), wire.GRPC_PORT, "LEAST_REQUEST", "*http2", "*often"),
+        {**cluster(http_cluster(revision), wire.HTTP_PORT, "LEAST_REQUEST", "*http1", "*often"), **named},
+        {**cluster(grpc_cluster(revision), wire.GRPC_PORT, "LEAST_REQUEST", "*http2", "*often"), **named},
         cluster(feedback_cluster(revision), wire.HTTP_PORT, "RING_HASH", "*http1", "*seldom"),
     ]
 
@@ -79,6 +125,8 @@ def common(dns_resolver: str) -> Object:
             "update_merge_window": "0s",
         },
         "limits": _LIMITS,
+        # As long as one pod is healthy a revision keeps its share; by default it would begin to lose it at 71 %.
+        "whole": {"overprovisioning_factor": 1_000_000},
         "http1": _options({"http_protocol_options": {}}),
         "http2": _options({"http2_protocol_options": {}}),
         "often": [_readiness(1)],
@@ -99,10 +147,11 @@ _LIMITS: Final[Object] = {
 }
 
 
-def _endpoint(host: str, port: int) -> Object:
+def _endpoint(host: str, port: int, revision: str) -> Object:
     return {
         "endpoint": {
             "address": {"socket_address": {"address": host, "port_value": port}},
+            "hostname": revision,  # of whichever pod is asked in the end, see routes.py
             "health_check_config": {"port_value": wire.MANAGEMENT_PORT},
         }
     }

@@ -34,7 +34,7 @@ CONFIG_DIR: Final = "/etc/mlserve/router"
 FIRST_LISTENER_PORT: Final = 10_000
 LAST_LISTENER_PORT: Final = 19_999
 MODELS_PER_ROUTER: Final = 80
-"""So many fit into a ConfigMap even if all have the longest names and a rollout under way (12 KiB each)."""
+"""So many fit into a ConfigMap even if all have the longest names and a rollout under way (13 KiB each)."""
 
 LISTENERS_FILE: Final = "listeners.yaml"
 ROUTES_FILE: Final = "routes.yaml"
@@ -153,8 +153,7 @@ def files(entries: Sequence[Entry], *, cluster_domain: str, dns_resolver: str = 
     upstreams = [
         {"@type": _TYPE + "config.cluster.v3.Cluster", **cluster}
         for entry in entries
-        for revision in clusters.revisions_of(entry.route)
-        for cluster in clusters.of_revision(revision, entry.namespace, cluster_domain)
+        for cluster in clusters.of_route(entry.route, entry.namespace, cluster_domain)
     ]
     hosts = [routes.of_model(entry) for entry in entries]
     common = {**_COMMON, **routes.COMMON, **clusters.common(dns_resolver)}

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_core import wire
-from mlserve_operator.traffic.clusters import feedback_cluster, grpc_cluster, http_cluster
+from mlserve_operator.traffic.clusters import METADATA, feedback_cluster, grpc_cluster, http_cluster, with_spare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,6 @@ FEEDBACK_FILTER: Final = "envoy.filters.http.json_to_metadata"
 FEEDBACK_METADATA: Final = "mlserve.feedback"
 """Where the filter puts what it finds in the body of a feedback request."""
 _STREAM: Final = "/inference.GRPCInferenceService/ModelStreamInfer"
-_TOTAL: Final = 100
 _RETRIES: Final[Object] = {
     # Only what cannot have been answered: no connection, a stream refused or cut off, a pod that drains. Attempts
     # are counted per revision, so a retry on another pod never hides the failure from the analysis.
@@ -45,6 +44,21 @@ _RETRIES: Final[Object] = {
 }
 
 
+_TWICE_THEN_SPARE: Final[Object] = {
+    # Another pod of the same revision first, so that a user stays with it; then the revision that can be relied on.
+    **_RETRIES,
+    "num_retries": 2,
+    "retry_priority": {
+        "name": "envoy.retry_priorities.previous_priorities",
+        "typed_config": {
+            "@type": "type.googleapis.com/"
+            "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+            "update_frequency": 2,
+        },
+    },
+}
+
+
 _ID_OF_BODY: Final = {
     "key": wire.HEADER_PREDICTION_ID,
     "value": f"%DYNAMIC_METADATA({FEEDBACK_METADATA}:id)%",
@@ -56,13 +70,23 @@ def _is_copy(answer: str) -> Object:
     return {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
+def _told_as(revision: str) -> Object:
+    return {"header": {"key": wire.HEADER_REVISION, "value": revision}, "append_action": "ADD_IF_ABSENT"}
+
+
+_IS_PREVIEW: Final = [{"name": wire.HEADER_PREVIEW, "string_match": {"exact": "canary"}}]
 COMMON: Final[Object] = {
     "retries": _RETRIES,
+    "spare": _TWICE_THEN_SPARE,
     # Not what was cut off: it may have been counted, and another pod would count it once more.
     "unheard": {**_RETRIES, "retry_on": "connect-failure,refused-stream,retriable-headers"},
     "mark_copy": [{"append": _is_copy("true")}],
     "by_id": [{"header": {"header_name": wire.HEADER_PREDICTION_ID}}],
     "read_id": {FEEDBACK_FILTER: {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}},
+    "preview": _IS_PREVIEW,
+    # The runtime says it itself. This is for images of the user's own (the pod that was asked in the end may be of the
+    # spare revision), and for answers of the router that nobody was asked for.
+    "revision": [_told_as("%UPSTREAM_HOST_NAME%"), _told_as(f"%CLUSTER_METADATA({METADATA}:revision)%")],
     "add_id": [{"header": _ID_OF_BODY, "append_action": "ADD_IF_ABSENT"}],
 }
 """What the routes refer to by name; see compact.py."""
@@ -90,7 +114,8 @@ def of_model(entry: Entry) -> Object:
     request is answered 503.
     """
     routes = _model_routes(entry) if entry.route.weights else [_nothing_serves(entry.name)]
-    return {"name": entry.name, "domains": [entry.name], "routes": routes, **_unit_header(entry)}
+    headers = {"response_headers_to_add": "*revision", **_unit_header(entry)}
+    return {"name": entry.name, "domains": [entry.name], "routes": routes, **headers}
 
 
 def of_management(name: str, version: str, entries: Sequence[Entry], admin_cluster: str) -> Object:
@@ -121,15 +146,12 @@ def of_management(name: str, version: str, entries: Sequence[Entry], admin_clust
 
 def _model_routes(entry: Entry) -> list[Object]:
     route = entry.route
-    preview = [{"name": wire.HEADER_PREVIEW, "string_match": {"exact": "canary"}}]
-    previews = _protocols(entry, preview, lambda cluster: _one(route.preview, cluster)) if route.preview else []
-    split = _protocols(entry, [], lambda cluster: {**_split(entry, cluster), **_mirror(route, cluster)})
+    previews = _protocols(entry, "*preview", lambda cluster: _one(route.preview, cluster)) if route.preview else []
+    split = _protocols(entry, "", lambda cluster: {**_split(entry, cluster), **_mirror(route, cluster)})
     return [*previews, *_feedback(entry), *split]
 
 
-def _protocols(
-    entry: Entry, headers: list[Object], action: Callable[[Callable[[str], str]], Object]
-) -> Iterator[Object]:
+def _protocols(entry: Entry, headers: str, action: Callable[[Callable[[str], str]], Object]) -> Iterator[Object]:
     """Routes of requests with these headers by protocol. A stream of calls may last; each call has its own timeout.
 
     The timeout counts from the end of a request, so a client that never gets there is stopped by its silence.
@@ -141,36 +163,33 @@ def _protocols(
         ({"prefix": "/"}, http_cluster, unary),
     ):
         found: Object = {**match, "headers": headers} if headers else match
-        yield {"match": found, "route": {**action(cluster), **limits, "retry_policy": "*retries"}}
+        yield {"match": found, "route": {"retry_policy": "*retries", **action(cluster), **limits}}
 
 
 def _one(revision: str, cluster: Callable[[str], str]) -> Object:
-    return {"weighted_clusters": {"clusters": [_share(revision, cluster, _TOTAL)]}}
+    return {"cluster": cluster(revision)}
 
 
 def _split(entry: Entry, cluster: Callable[[str], str]) -> Object:
-    shares = [_share(revision, cluster, weight) for revision, weight in sorted(entry.route.weights.items())]
+    route = entry.route
+
+    def of(revision: str) -> str:
+        is_on_trial = bool(route.spare) and revision == route.preview
+        return with_spare(cluster(revision)) if is_on_trial else cluster(revision)
+
+    shares = [{"name": of(revision), "weight": weight} for revision, weight in sorted(route.weights.items())]
     weighted: Object = {"clusters": shares}
+    retries = {"retry_policy": "*spare"} if route.spare and route.preview else {}
     if not entry.sticky_header:
-        return {"weighted_clusters": weighted}
+        return {"weighted_clusters": weighted, **retries}
     policy = {"header": {"header_name": entry.sticky_header.lower()}}
-    return {"weighted_clusters": {**weighted, "use_hash_policy": True}, "hash_policy": [policy]}
-
-
-def _share(revision: str, cluster: Callable[[str], str], weight: int) -> Object:
-    header = {"key": wire.HEADER_REVISION, "value": revision}
-    return {
-        "name": cluster(revision),
-        "weight": weight,
-        # The runtime says it itself; this is for answers the router gives in its place.
-        "response_headers_to_add": [{"header": header, "append_action": "ADD_IF_ABSENT"}],
-    }
+    return {"weighted_clusters": {**weighted, "use_hash_policy": True}, "hash_policy": [policy], **retries}
 
 
 def _mirror(route: Route, cluster: Callable[[str], str]) -> Object:
     if not route.mirror:
         return {}
-    fraction = {"default_value": {"numerator": route.mirror_percent, "denominator": "HUNDRED"}}
+    fraction = {"default_value": {"numerator": route.mirror_percent}}
     policy = {
         "cluster": cluster(route.mirror),
         "runtime_fraction": fraction,

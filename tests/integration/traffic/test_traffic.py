@@ -127,6 +127,26 @@ def _promote_while_everything_dies(world: World, stream: Stream) -> str:
     return second
 
 
+def test_a_canary_that_dies_costs_no_request(world: World) -> None:
+    """Its only pod, at a weight, by kill -9: stable answers until the router or the operator sends nobody there."""
+    world.apply(model(version=1, rollout=HELD, drift=DRIFT))
+    world.until("Ready", "True")
+    world.apply(model(version=2, rollout=HELD, drift=DRIFT))
+    status = world.until_status(lambda status: (status.get("canary") or {}).get("stepStartedAt"), "10 %")
+    canary = status["canary"]["revision"]
+    (pod,) = world.pods(f"mlserve.io/revision={canary}")
+    with Stream(world.url(), rate=200) as stream:
+        stream.wait_for(200)
+        assert canary in stream.answering()
+        kill_runtime(world, canary)
+        world.cluster.wait(
+            lambda: world.get("pod", pod["metadata"]["name"])["status"]["containerStatuses"][0]["restartCount"] == 1,
+            what="the canary was restarted",
+        )
+        stream.wait_for(200)
+    assert stream.problems == []
+
+
 def kill_runtime(world: World, revision: str) -> None:
     """kill -9 of one of the model servers of a revision."""
     uid = world.pods(f"mlserve.io/revision={revision}")[0]["metadata"]["uid"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,10 @@ ENTRIES = {
     "nothing-serves": Entry("new", "team", 10_000, Route()),
     "one-revision": Entry("digits", "team", 10_001, Route(weights={"digits-a": 100})),
     "canary": Entry(
-        "digits", "team", 10_001, Route(weights={"digits-a": 95, "digits-b": 5}, preview="digits-b"), 5, "X-User-Id"
+        "digits", "team", 10_001,
+        Route(weights={"digits-a": 95, "digits-b": 5}, preview="digits-b", spare="digits-a"), 5, "X-User-Id",
     ),
+    "baking": Entry("digits", "team", 10_001, Route(weights={"digits-a": 0, "digits-b": 100}, spare="digits-a")),
     "shadow": Entry(
         "digits", "team", 10_001,
         Route(weights={"digits-a": 100, "digits-b": 0}, mirror="digits-b", mirror_percent=30),
@@ -84,11 +87,13 @@ def weights_of(route: Object) -> dict[str, int]:
 
 def test_the_split_is_the_route_for_http_and_grpc() -> None:
     table = host(render(ENTRIES["canary"]), "digits")["routes"]
-    assert weights_of(table[-1]) == {"digits-a": 95, "digits-b": 5}
-    assert weights_of(table[-2]) == {"digits-a|grpc": 95, "digits-b|grpc": 5}
+    assert weights_of(table[-1]) == {"digits-a": 95, "digits-b|spare": 5}
+    assert weights_of(table[-2]) == {"digits-a|grpc": 95, "digits-b|grpc|spare": 5}
     assert "grpc" in table[-2]["match"]
     for route in table[-2:]:
         assert route["route"]["timeout"] == "5s"
+        assert route["route"]["retry_policy"]["num_retries"] == 2, "on another pod, then on stable"
+    for route in host(render(ENTRIES["one-revision"]), "digits")["routes"][-2:]:
         assert route["route"]["retry_policy"]["num_retries"] == 1
 
 
@@ -97,7 +102,7 @@ def test_previews_come_first_and_only_while_there_is_one() -> None:
     for route in first:
         (header,) = route["match"]["headers"]
         assert (header["name"], header["string_match"]) == ("x-mlserve-preview", {"exact": "canary"})
-        assert set(weights_of(route)) <= {"digits-b", "digits-b|grpc"}
+        assert route["route"]["cluster"] in {"digits-b", "digits-b|grpc"}, "nobody answers in place of a preview"
     alone = host(render(ENTRIES["one-revision"]), "digits")["routes"]
     assert not [route for route in alone if "x-mlserve-preview" in json.dumps(route["match"])]
 
@@ -119,7 +124,7 @@ def test_mirroring_copies_a_share() -> None:
     (policy,) = action["request_mirror_policies"]
     assert policy["cluster"] == "digits-b"
     assert policy["request_headers_mutations"][0]["append"]["header"] == {"key": wire.HEADER_MIRROR, "value": "true"}
-    assert policy["runtime_fraction"]["default_value"] == {"numerator": 30, "denominator": "HUNDRED"}
+    assert policy["runtime_fraction"]["default_value"] == {"numerator": 30}, "percent, if not said otherwise"
 
 
 def test_the_management_port_answers_the_routes_of_the_same_table() -> None:
@@ -148,24 +153,39 @@ def test_the_table_is_found_by_listener_whatever_the_host_header() -> None:
 
 def test_a_new_weight_changes_routes_only() -> None:
     before, after = (
-        render(Entry("digits", "team", 10_001, Route(weights={"digits-a": 100 - weight, "digits-b": weight})))
-        for weight in (0, 20)
-    )
+        render(
+            Entry(
+                "digits", "team", 10_001,
+                Route(weights={"digits-a": 100 - weight, "digits-b": weight}, preview=preview, spare="digits-a"),
+            )
+        )
+        for weight, preview in ((0, "digits-b"), (100, ""))
+    )  # fmt: skip
     for name in (envoy.LISTENERS_FILE, envoy.CLUSTERS_FILE):
         assert before[name]["resources"] == after[name]["resources"], "no connection is closed, no host checked anew"
     assert before[envoy.ROUTES_FILE]["version_info"] != after[envoy.ROUTES_FILE]["version_info"]
 
 
-def test_every_cluster_that_is_named_exists() -> None:
-    for entry in ENTRIES.values():
-        files = render(entry)
-        known = {cluster["name"] for cluster in files[envoy.CLUSTERS_FILE]["resources"]}
-        text = json.dumps(host(files, entry.name))
-        for revision in clusters.revisions_of(entry.route):
-            for name in (clusters.http_cluster, clusters.grpc_cluster, clusters.feedback_cluster):
-                assert name(revision) in known
-        named = {name for name in known if json.dumps(name) in text}
-        assert {name.partition("|")[0] for name in named} == set(clusters.revisions_of(entry.route))
+@pytest.mark.parametrize("name", list(ENTRIES))
+def test_every_cluster_that_is_named_exists(name: str) -> None:
+    files, entry = render(ENTRIES[name]), ENTRIES[name]
+    resources = files[envoy.CLUSTERS_FILE]["resources"]
+    known = {cluster["name"] for cluster in resources}
+    kinds = (clusters.http_cluster, clusters.grpc_cluster, clusters.feedback_cluster)
+    assert {kind(revision) for revision in entry.route.weights for kind in kinds} <= known
+    text = json.dumps(host(files, entry.name))
+    assert set(re.findall(r'"(?:name|cluster)": "(digits-[^"]*)"', text)) <= known
+    members = [cluster["cluster_type"]["typed_config"].get("clusters", ()) for cluster in resources]
+    assert {member for found in members for member in found} <= known
+
+
+def test_only_the_revision_on_trial_has_a_spare() -> None:
+    def led_to(name: str) -> set[str]:
+        found = [route["route"] for route in host(render(ENTRIES[name]), "digits")["routes"]]
+        return {share["name"] for route in found for share in route.get("weighted_clusters", {}).get("clusters", ())}
+
+    assert led_to("canary") == {"digits-a", "digits-a|grpc", "digits-b|spare", "digits-b|grpc|spare"}
+    assert led_to("baking") == {"digits-a", "digits-a|grpc", "digits-b", "digits-b|grpc"}
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -106,7 +106,8 @@ def test_a_full_router_fits_into_its_config_map_whatever_its_models_do() -> None
     def entry(number: int) -> Entry:
         name = f"m{number:02}".ljust(45, "x")
         stable, canary = f"{name}-{'a' * 8}", f"{name}-{'b' * 8}"
-        route = Route(weights={stable: 99, canary: 1}, mirror=canary, mirror_percent=100, preview=canary)
+        weights = {stable: 99, canary: 1}
+        route = Route(weights=weights, mirror=canary, mirror_percent=100, preview=canary, spare=stable)
         return Entry(name, "n" * 63, 10_000 + number, route, 3600, "h" * 128)
 
     files = envoy.files(

@@ -320,6 +320,22 @@ def test_paused_by_spec_holds_the_weight_until_it_is_unset() -> None:
     assert (free.state.phase, free.state.pauses) == (Phase.PROGRESSING, ())
 
 
+@pytest.mark.parametrize(
+    ("phase", "on_trial", "spare"),
+    [
+        pytest.param(Phase.HEALTHY, "", "", id="alone"),
+        pytest.param(Phase.PROGRESSING, "v2", "v1", id="on-trial"),
+        pytest.param(Phase.PAUSED, "v2", "v1", id="held"),
+        pytest.param(Phase.ROLLING_BACK, "", "v1", id="on-its-way-out"),
+        pytest.param(Phase.BAKING, "", "v1", id="promoted"),
+    ],
+)
+def test_only_a_revision_on_trial_has_somebody_to_answer_in_its_place(phase: Phase, on_trial: str, spare: str) -> None:
+    """The spare is named longer than it is used: the router must not lose a cluster that a request is on its way to."""
+    route = phase_state(phase).route
+    assert (route.preview, route.spare) == (on_trial, spare)
+
+
 # --- the clock ----------------------------------------------------------------------------------------------------
 
 
