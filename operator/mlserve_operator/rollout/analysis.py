@@ -17,11 +17,15 @@ from mlserve_operator.rollout.evidence import MAX_SEEN, Counters, Evidence, Verd
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from mlserve_core.wire import ProfileCounts
     from mlserve_operator.rollout.state import Observation, PodObservation, RolloutState
 
 PREDICTION_BINS: Final = 64
 COARSE_BINS: Final = 8
 """Bins of a feature or of confidence when arms are compared: enough to see a fault, few enough for a checkpoint."""
+FEATURE_CELLS: Final = 25_000
+"""Counts of features that are remembered of one arm. A checkpoint is a ConfigMap, which ends at 1 MiB. Of 100 features
+that is 25 pods, and the inputs of so many tell whether the arms see the same ones."""
 NO_WEIGHT: Final = -1
 """In place of a weight: counting begins anew once the route is what it should be."""
 LATENCY_SLACK_MICROS: Final = 5_000
@@ -89,14 +93,14 @@ def _begin(evidence: Evidence, state: RolloutState, observation: Observation) ->
     """Take readings from which the next look is counted; whatever happened before is dropped."""
     slow_from = evidence.slow_from if evidence.slow_from is not None else _slow_from(state, observation)
     evidence = evidence.model_copy(update={"slow_from": slow_from})
-    seen = dict(evidence.seen)
+    seen, sampled = dict(evidence.seen), _sampled(state, observation)
     unasked = []
     for pod in _pods(state, observation):
         problem = _lie(pod)
         if pod.telemetry is None or problem:
             unasked.append(pod.uid)
         else:
-            seen[_key(pod)] = _read(pod, state, slow_from)
+            seen[_key(pod)] = _read(pod, state, slow_from, sampled)
             seen |= {key: counters for _, key, counters in _on_the_other_arm(pod, state)}
     failures = {_router_key(item): item.failures for item in observation.router}
     return evidence.model_copy(
@@ -118,6 +122,7 @@ def _look(evidence: Evidence, state: RolloutState, observation: Observation) -> 
     look, problems = Look(mirrored=state.weight == 0), list[str]()
     seen, unasked = dict(evidence.seen), set(evidence.unasked)
     answered, silent = dict.fromkeys((state.canary, state.stable), 0), False
+    sampled = _sampled(state, observation)
     for pod in _pods(state, observation):
         problem = _lie(pod)
         if pod.telemetry is None or problem:
@@ -125,7 +130,7 @@ def _look(evidence: Evidence, state: RolloutState, observation: Observation) -> 
             if pod.ready or problem:
                 problems.append(problem or f"{pod.name} could not be asked: {pod.error or 'no answer'}")
             continue
-        new, key = _read(pod, state, slow_from), _key(pod)
+        new, key = _read(pod, state, slow_from, sampled), _key(pod)
         old = seen.get(key)
         if old is None and pod.uid in unasked:
             unasked.discard(pod.uid)
@@ -213,13 +218,33 @@ def _lie(pod: PodObservation) -> str:
     return ""
 
 
-def _read(pod: PodObservation, state: RolloutState, slow_from: int | None) -> Counters:
-    """The counters of one pod that matter in this rollout."""
+def _lane(pod: PodObservation, state: RolloutState) -> tuple[LaneCounts, ProfileCounts | None]:
+    """What a pod is judged by, and its counts on the profile that both arms have in common."""
     assert pod.telemetry is not None  # noqa: S101 - callers have checked
     mirrored = state.weight == 0 and pod.revision == state.canary
     lane = pod.telemetry.mirror if mirrored else pod.telemetry.live
     # Stable's own profile is the one that the canary is given to count on for the time of the rollout.
-    common = (lane.own or lane.comparison) if pod.revision == state.stable else lane.comparison
+    return lane, (lane.own or lane.comparison) if pod.revision == state.stable else lane.comparison
+
+
+def _sampled(state: RolloutState, observation: Observation) -> frozenset[str]:
+    """Uids of the pods whose features are compared: all of them, unless they are more than a checkpoint can hold."""
+    chosen: set[str] = set()
+    for revision in (state.canary, state.stable):
+        counted = {
+            pod.uid: len(common.features)
+            for pod in observation.pods
+            if pod.revision == revision and pod.telemetry is not None and (common := _lane(pod, state)[1]) is not None
+        }
+        room = FEATURE_CELLS // ((COARSE_BINS + 2) * max([1, *counted.values()]))
+        chosen.update(sorted(counted)[:room])
+    return frozenset(chosen)
+
+
+def _read(pod: PodObservation, state: RolloutState, slow_from: int | None, sampled: frozenset[str]) -> Counters:
+    """The counters of one pod that matter in this rollout."""
+    lane, common = _lane(pod, state)
+    features = common.features if common is not None and pod.uid in sampled else {}
     return Counters(
         asked=lane.requests,
         requests=max(lane.requests - lane.client_errors - lane.rejected, 0),
@@ -232,7 +257,7 @@ def _read(pod: PodObservation, state: RolloutState, slow_from: int | None) -> Co
         profile=common.profile_digest if common else "",
         predictions=fold(common.predictions, PREDICTION_BINS) if common else (),
         confidence=fold(common.confidence, COARSE_BINS) if common else (),
-        features={name: _coarse(counts) for name, counts in common.features.items()} if common else {},
+        features={name: _coarse(counts) for name, counts in features.items()},
     )
 
 
@@ -286,7 +311,9 @@ def _profiled_since(new: Counters, old: Counters) -> dict[str, Any]:
         return nothing
     predictions = _subtract(new.predictions, old.predictions)
     confidence = _subtract(new.confidence, old.confidence)
-    features = {name: _subtract(counts, old.features.get(name, ())) for name, counts in new.features.items()}
+    has_joined = bool(old.profile) and not old.features  # a pod that was not sampled before: this is its beginning
+    told = {} if has_joined else new.features
+    features = {name: _subtract(counts, old.features.get(name, ())) for name, counts in told.items()}
     if predictions is None or confidence is None or None in features.values():
         return nothing
     return {
@@ -325,12 +352,12 @@ def _add(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _bounded(seen: dict[str, Counters], observation: Observation) -> dict[str, Counters]:
-    """Forget processes of pods that are gone, oldest first, once there are too many."""
-    if len(seen) <= MAX_SEEN:
-        return seen
-    live = {pod.uid for pod in observation.pods}
-    gone = [key for key in seen if key.partition("/")[0] not in live][: len(seen) - MAX_SEEN]
-    return {key: value for key, value in seen.items() if key not in set(gone)}
+    """Forget of processes that ended their features at once, and the rest, oldest first, when there are too many."""
+    running = {pod.uid: _key(pod) if pod.telemetry is not None else pod.uid for pod in observation.pods}
+    ended = [key for key in seen if not key.startswith(running.get(key.partition("/")[0], "/"))]
+    bare = {key: seen[key].model_copy(update={"features": {}}) for key in ended if seen[key].features}
+    forgotten = set(ended[: max(len(seen) - MAX_SEEN, 0)])
+    return {key: value for key, value in (seen | bare).items() if key not in forgotten}
 
 
 # --- latency ------------------------------------------------------------------------------------------------------
