@@ -9,7 +9,7 @@ import click
 
 from mlserve_cli.errors import CommandError
 from mlserve_cli.files import write_text
-from mlserve_cli.findings import accuracy_words, strongest, summarise
+from mlserve_cli.findings import accuracy_words, by_effect, strongest, summarise
 from mlserve_cli.kubectl import RESOURCE, Kubectl, cluster_options
 from mlserve_cli.operator_api import operator_get, operator_get_one, operator_options
 from mlserve_cli.output import at, console, field, output_option, print_json, show, table
@@ -204,7 +204,7 @@ def _tell(result: dict[str, Any], html: str | None, title: str, *, as_json: bool
     click.echo(f"drift of the population: {found['verdict']} ({found['rows']} rows)")
     if accuracy := accuracy_words(found):
         click.echo(f"accuracy: {accuracy}")
-    ranked = sorted(found["features"], key=lambda item: -item["effect"])[:10]
+    ranked = by_effect(found["features"])[:10]
     rows = [
         (
             f["name"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlserve_cli.output import at
@@ -42,5 +42,9 @@ def summarise(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def strongest(features: list[dict[str, Any]]) -> str:
     """The three largest effects of a window."""
-    ranked = sorted(features, key=lambda item: -item["effect"])[:3]
-    return ", ".join(f"{item['name']} {100 * item['effect']:.1f} %" for item in ranked)
+    return ", ".join(f"{item['name']} {100 * item['effect']:.1f} %" for item in by_effect(features)[:3])
+
+
+def by_effect(features: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The strongest first, by multiples of the effect that counts for each."""
+    return sorted(features, key=lambda item: -item["effect"] / item["threshold"])

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import html
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 
 from mlserve_core.statistics.drift import SEVERITY_RATIOS, Severity
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 _INK = "#010203"
 REFERENCE, CURRENT, ALARM = "#5b8def", "#f28e2b", "#d64550"
+MANY_EDGES = 20
+"""Edges from which a density has a shape."""
+NARROW = 1e-4
+"""Of an average bin: a bin of less width holds one value."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -33,18 +39,17 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.hashsalt": "mlserve",
+    "text.parse_math": False,  # `$` in a name is a dollar
 }
 
 
 def _svg(figure: Any, label: str) -> str:
     buffer = io.StringIO()
-    figure.savefig(
-        buffer,
-        format="svg",
-        transparent=True,
-        bbox_inches="tight",
-        metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
-    )
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with warnings.catch_warnings():
+        # Text stays text, in the reader's fonts; that ours lack a glyph only makes its width a guess.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata=metadata)
     plt.close(figure)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
@@ -79,6 +84,26 @@ def histogram(title: str, labels: Sequence[str], reference: Sequence[int], curre
         return _svg(figure, f"histogram of {title}")
 
 
+def distribution(feature: NumericFeature | CategoricalFeature) -> str:
+    """The reference by itself: its density where that has a shape, else shares per bin.
+
+    Bins end at quantiles, so their shares are all alike and say nothing. Density needs bins of some width; values that
+    are frequent by themselves have none.
+    """
+    edges = np.asarray(feature.edges if feature.kind == "numeric" else [])
+    widths = np.diff(edges)
+    if len(edges) < MANY_EDGES or widths.min() < NARROW * (edges[-1] - edges[0]) / len(edges):
+        return histogram(feature.name, bin_labels(feature, len(feature.counts)), feature.counts)
+    density = np.asarray(_shares(feature.counts))[1:-1] / widths
+    with mpl.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 1.9))
+        axes.stairs(density, edges, fill=True, color=REFERENCE)
+        axes.set_xlim(edges[1], edges[-2])
+        axes.set_ylabel("density")
+        axes.set_title(f"{feature.name} (the middle of {edges[0]:.4g} to {edges[-1]:.4g})", loc="left", fontsize=9)
+        return _svg(figure, f"distribution of {feature.name}")
+
+
 def _shares(counts: Sequence[int]) -> list[float]:
     total = sum(counts) or 1
     return [count / total for count in counts]
@@ -110,16 +135,16 @@ def effects(title: str, times: Sequence[Any], values: Sequence[float], threshold
         return _svg(figure, f"effect over time of {title}")
 
 
-def effect_bars(names: Sequence[str], values: Sequence[float], threshold: float) -> str:
-    """Effects of features in one window, in percent, strongest on top, with the effect that counts."""
+def effect_bars(names: Sequence[str], ratios: Sequence[float]) -> str:
+    """Effects of features in one window as multiples of what counts for each, strongest on top."""
     with mpl.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 0.7 + 0.2 * len(names)))
-        colours = [CURRENT if value >= threshold else REFERENCE for value in values]
-        axes.barh(range(len(names)), values, color=colours)
-        axes.axvline(threshold, color=ALARM, linestyle="--", linewidth=1)
+        colours = [CURRENT if ratio >= 1 else REFERENCE for ratio in ratios]
+        axes.barh(range(len(names)), ratios, color=colours)
+        axes.axvline(1.0, color=ALARM, linestyle="--", linewidth=1)
         axes.set_yticks(range(len(names)), list(names), fontsize=7)
         axes.invert_yaxis()
-        axes.set_xlabel("effect, %")
+        axes.set_xlabel("effect, as a multiple of the effect that counts")
         return _svg(figure, "effects of the features")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from mlserve_cli import plots
-from mlserve_cli.findings import accuracy_words
+from mlserve_cli.findings import accuracy_words, by_effect
 from mlserve_cli.output import at
 from mlserve_core.statistics.profile import UNIT_BINS, ReferenceProfile
 
@@ -46,12 +46,11 @@ def page(title: str, lead: Sequence[Line], sections: Sequence[Section]) -> str:
 
 def profile_page(profile: ReferenceProfile) -> str:
     """A reference profile: every feature's histogram, and the predictions."""
-    drawn = [
-        plots.histogram(feature.name, plots.bin_labels(feature, len(feature.counts)), feature.counts)
-        for feature in profile.features[:MAX_FEATURES]
-    ]
+    drawn = [plots.distribution(feature) for feature in profile.features[:MAX_FEATURES]]
     lead = [Line(f"{profile.rows} rows, {len(profile.features)} features, made {profile.created_at or 'at no time'}")]
-    sections = [Section("Features", plots=drawn)]
+    more = len(profile.features) - len(drawn)
+    text = f"The first {len(drawn)} of {len(profile.features)}." if more else ""
+    sections = [Section("Features", text, plots=drawn)]
     if profile.predictions.counts:
         labels = profile.predictions.classes or [f"≤ {edge:.4g}" for edge in profile.predictions.edges] + ["above"]
         answers = [plots.histogram("predictions", labels, profile.predictions.counts)]
@@ -110,7 +109,7 @@ def _features(windows: Sequence[Mapping[str, Any]], profile: ReferenceProfile | 
     shown = newest_told(windows)
     if shown is None:
         return Section("Features", text="Nothing to show.")
-    ranked = sorted(shown["features"], key=lambda item: -item["effect"])
+    ranked = by_effect(shown["features"])
     drawn: list[str] = []
     revision = shown["revision"]
     oldest_first = [window for window in reversed(windows) if window["revision"] == revision]
@@ -173,7 +172,7 @@ def replay_page(title: str, result: Mapping[str, Any]) -> str:
         Line(f"Requests: canary {requests['canary']}, stable {requests['stable']}", "soft"),
     ]
     lead += [Line(f"Accuracy: {words}", "soft")] if (words := accuracy_words(result["drift"])) else []
-    ranked = sorted(result["drift"]["features"], key=lambda item: -item["effect"])
+    ranked = by_effect(result["drift"]["features"])
     drawn = [_effect_bars(ranked[:MAX_FEATURES])] if ranked else []
     sections = [Section(f"Population: {result['drift']['verdict']}", "", *_effects_table(ranked), drawn)]
     if result["looks"]:
@@ -190,8 +189,9 @@ def replay_page(title: str, result: Mapping[str, Any]) -> str:
 
 
 def _effect_bars(features: Sequence[Mapping[str, Any]]) -> str:
-    names, values = [item["name"] for item in features], [100 * item["effect"] for item in features]
-    return plots.effect_bars(names, values, 100 * min(item["threshold"] for item in features))
+    return plots.effect_bars(
+        [item["name"] for item in features], [item["effect"] / item["threshold"] for item in features]
+    )
 
 
 def _evidence(looks: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import html
+
+import numpy as np
 import pytest
 
 from mlserve_cli.findings import accuracy_words, strongest, summarise
-from mlserve_cli.report import drift_page
+from mlserve_cli.report import drift_page, profile_page
+from mlserve_core.statistics import build_profile
 
 
 def window(end: float, **effects: float) -> dict[str, object]:
@@ -50,3 +54,33 @@ def test_the_report_shows_the_newest_window_that_could_tell() -> None:
     assert "InsufficientData in the newest window" in page
     assert "effect over time of age" in page
     assert "until 1970-01-01 00:01:00" in page
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [
+        pytest.param(np.random.default_rng(0).normal(0, 1, 5000), "distribution of x", id="a shape"),
+        pytest.param(np.random.default_rng(0).lognormal(0, 2, 5000), "distribution of x", id="a long tail"),
+        pytest.param(np.arange(5000.0) % 7, "histogram of x", id="few values"),
+        pytest.param(np.maximum(np.random.default_rng(0).normal(0, 1, 5000), 0), "histogram of x", id="many zeros"),
+        pytest.param(np.ones(5000), "histogram of x", id="one value"),
+        pytest.param(np.full(5000, np.nan), "histogram of x", id="none"),
+    ],
+)
+def test_a_profile_is_drawn_so_that_its_shape_is_seen(values: np.ndarray, drawn: str) -> None:
+    page = profile_page(build_profile({"x": values}))
+    assert f'aria-label="{drawn}"' in page
+    assert "nan" not in page
+
+
+def test_a_page_says_how_many_features_it_leaves_out() -> None:
+    page = profile_page(build_profile(np.zeros((10, 40))))
+    assert "The first 30 of 40." in page
+
+
+@pytest.mark.parametrize("name", ["$\\nosuch$", "a_$b$", "<b>&amp;", "zürich 東京 🙂", "x" * 300])
+def test_names_are_drawn_as_they_are(name: str) -> None:
+    random = np.random.default_rng(0)
+    page = profile_page(build_profile({name: random.normal(0, 1, 500), "kind": [name] * 500}))
+    assert html.escape(name).replace("&#x27;", "'") in page
+    assert "<b>" not in page
