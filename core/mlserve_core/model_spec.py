@@ -169,5 +169,7 @@ class ModelSpec(SpecModel):
             raise ValueError(
                 f"{len(self.classes)} classes named, but output {self.outputs[0].name!r} tells {expected} apart"
             )
+        if len(self.outputs[0].shape) <= 2 and width == 1 and self.postprocessing.activation == "softmax":
+            raise ValueError("softmax of a single column is 1 for every row: use sigmoid, or an output of two columns")
         if self.postprocessing.threshold is not None and expected != 2:
             raise ValueError(f"postprocessing.threshold needs two classes, the model has {expected}")

@@ -85,6 +85,8 @@ class ObjectStoreSource:
             return FetchError(f"{what}: the store refuses access; check spec.model.credentials")
         # object_store's texts carry a Debug dump after the first line.
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if any(host in first for host in _METADATA_HOSTS):
+            what += ": no credentials in spec.model.credentials, and the node has no identity for this store"
         return TransientFetchError(f"{what}: {first[:300]}")
 
 
@@ -114,5 +116,7 @@ def _open(uri: ModelUri, policy: FetchPolicy, environment: Mapping[str, str]) ->
     return GCSStore(uri.host, service_account_key=json.dumps(emulator), client_options=options)
 
 
+_METADATA_HOSTS = ("169.254.169.254", "metadata.google.internal")
+"""Where a cloud's machine is asked who it is, when nobody gave credentials."""
 _S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _GS_ENDPOINTS = ("STORAGE_EMULATOR_HOST",)

@@ -8,6 +8,8 @@ and asked.
 from __future__ import annotations
 
 import datetime
+import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,7 +94,8 @@ def package(
         held_out: Rows the model was not trained on, or a file of them (held_out.py).
         label: Column of the true class in such a file.
         seed: Of the profile's projections and splits.
-        created_at: Time written into the profile; default now. Fix it to get the same digest from the same files.
+        created_at: Time written into the profile; by default `$SOURCE_DATE_EPOCH` or now. A profile that lies there
+            already and says the same keeps its time, so that packaging again gives the same digest.
 
     Raises:
         ArtifactError: The model is not what model.yaml says; the text names the tensor and the difference.
@@ -111,6 +114,8 @@ def package(
     if held_out is not None:
         rows = held_out if isinstance(held_out, HeldOut) else read_held_out(held_out, model.pipeline, label)
         profile = make_profile(directory, model, rows, seed=seed, created_at=created_at)
+        if created_at is None:
+            profile = keep_time(profile, directory / PROFILE_FILE)
         (directory / PROFILE_FILE).write_text(profile.to_json() + "\n", encoding="utf-8")
         if words := shortage(profile, DriftSettings()):
             notes.append(f"the profile: {words}")
@@ -119,6 +124,16 @@ def package(
     else:
         notes.append("no held-out data given: without profile.json drift cannot be detected")
     return Package(write_manifest(directory), profile, tuple(notes))
+
+
+def keep_time(profile: ReferenceProfile, path: Path) -> ReferenceProfile:
+    """The profile with the time of an earlier one at `path` that is like it in everything else."""
+    try:
+        before = ReferenceProfile.from_json(path.read_bytes())
+    except (OSError, ProfileError):
+        return profile
+    same = profile.model_copy(update={"created_at": before.created_at})
+    return same if same.to_json() == before.to_json() else profile
 
 
 def load_model(directory: Path) -> Model:
@@ -235,7 +250,9 @@ def _weights_digest(directory: Path, spec: ModelSpec) -> str:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.datetime.fromtimestamp(int(epoch) if epoch else time.time(), datetime.UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _profile_rows(pipeline: Pipeline, inputs: Tensors) -> Any:

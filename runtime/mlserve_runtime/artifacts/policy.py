@@ -91,7 +91,7 @@ class FetchPolicy:
             return
         raise FetchError(
             f"{scheme}://{host} is refused: models are fetched over https; "
-            f"plain http only from hosts in {wire.ENV_FETCH_ALLOW} (the operator's fetch.allow)"
+            f"plain http only from hosts in {wire.ENV_FETCH_ALLOW} (runtime.fetchAllow of the chart)"
         )
 
     def addresses(self, host: str, port: int) -> list[str]:
@@ -112,7 +112,8 @@ class FetchPolicy:
         if not usable:
             raise FetchError(
                 f"host {host} has only internal addresses ({', '.join(addresses)}); "
-                f"if that is meant, add the host or its network to {wire.ENV_FETCH_ALLOW} (the operator's fetch.allow)"
+                f"if that is meant, add the host or its network to {wire.ENV_FETCH_ALLOW} "
+                "(runtime.fetchAllow of the chart)"
             )
         return usable
 

@@ -156,6 +156,19 @@ class TestPackage:
         shown = run("profile", "show", unpackaged)
         assert "tumor: 143 rows, 30 features" in shown.stdout
 
+    def test_packaging_again_gives_the_same_digest(self, unpackaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another digest would be another revision, and a rollout of what has not changed."""
+        held_out = TUMOR / "samples" / "held_out.csv"
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
+        first = package(unpackaged, held_out)
+        assert first.profile is not None
+        assert first.profile.created_at == "2026-01-01T00:00:00Z"
+        monkeypatch.delenv("SOURCE_DATE_EPOCH")
+        assert package(unpackaged, held_out).manifest.digest == first.manifest.digest
+        other = package(unpackaged, held_out, seed=7)
+        assert other.profile is not None
+        assert other.profile.created_at > first.profile.created_at
+
     def test_a_profile_of_pictures_takes_projections(self, tmp_path: Path) -> None:
         digits = ROOT / "models" / "digits"
         shutil.copytree(digits / "artifacts" / "v1", tmp_path / "digits")

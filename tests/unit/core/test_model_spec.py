@@ -75,6 +75,15 @@ def test_feature_names(inputs: list[dict[str, Any]], names: tuple[str, ...]) -> 
         pytest.param({"classes": ["a", "b"]}, "tells 3 apart", id="class count"),
         pytest.param({"task": "regression", "classes": ["a"]}, "no classes", id="regression with classes"),
         pytest.param({"postprocessing": {"threshold": 0.5}}, "needs two classes", id="threshold"),
+        pytest.param(
+            {
+                "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}],
+                "classes": [],
+                "postprocessing": {"activation": "softmax"},
+            },
+            "use sigmoid",
+            id="softmax of one column",
+        ),
         pytest.param({"preprocessing": [{"op": "normalise"}]}, "normalize", id="unknown step lists the steps"),
         pytest.param(
             {"preprocessing": [{"op": "normalize", "mean": [0], "std": [1, 2]}]}, "one std per mean", id="mean, std"
