@@ -33,7 +33,7 @@ from mlserve_operator.page.routes import routes
 from mlserve_operator.queue import WorkQueue
 from mlserve_operator.reconcile import Key, Reconciler
 from mlserve_operator.settings import Settings, load_settings, release
-from mlserve_operator.telemetry import Telemetry
+from mlserve_operator.telemetry import PARALLEL, Telemetry
 from mlserve_operator.work import Resync, Workers
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def run(settings: Settings) -> None:
     """Run the operator until kopf is told to stop by a signal."""
     index, ready, is_leader, relisted = Index(), asyncio.Event(), asyncio.Event(), asyncio.Event()
     queue: WorkQueue[Key] = WorkQueue(time.monotonic)
-    limits = aiohttp.TCPConnector(limit=64, keepalive_timeout=30)
+    limits = aiohttp.TCPConnector(limit=PARALLEL, keepalive_timeout=30)
     async with contextlib.AsyncExitStack() as stack:
         kube = await stack.enter_async_context(Kube(settings.kubeconfig))
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=limits))

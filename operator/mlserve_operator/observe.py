@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, ModelDeploymentStatus, TrafficMode
+from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, TrafficMode
 from mlserve_core.wire import ANNOTATION_COMMAND, COMPONENT_RUNTIME, LABEL_COMPONENT, LABEL_REVISION
 from mlserve_operator.failures import find_failure, is_ready
 from mlserve_operator.resources.metadata import is_owned_by
@@ -17,12 +17,14 @@ from mlserve_operator.resources.records import checkpoint_name, read_checkpoint,
 from mlserve_operator.resources.router import router_of
 from mlserve_operator.rollout.revisions import Snapshot, revision_name
 from mlserve_operator.rollout.state import Command, Observation, RevisionHealth, RolloutState, Route
+from mlserve_operator.status import read_status
 from mlserve_operator.telemetry import confirmed_route, router_counters, unreached
 from mlserve_operator.traffic.gateway import is_confirmed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mlserve_core.api.v1alpha1 import ModelDeploymentStatus
     from mlserve_operator.index import Index
     from mlserve_operator.telemetry import Telemetry
 
@@ -123,7 +125,7 @@ async def observe(owner: Object, index: Index, telemetry: Telemetry, now: float)
     return Observed(
         owner=owner,
         spec=spec,
-        status=ModelDeploymentStatus.model_validate(owner.get("status") or {}),
+        status=read_status(owner),
         state=state,
         port=port,
         checkpoint_version=checkpoint["metadata"]["resourceVersion"] if checkpoint else "",

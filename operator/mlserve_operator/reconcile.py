@@ -31,7 +31,7 @@ from mlserve_operator.rollout.revisions import Snapshot, expired
 from mlserve_operator.rollout.state import Decision, Event
 from mlserve_operator.rollout.step import step
 from mlserve_operator.routing import Listeners, reconcile_router
-from mlserve_operator.status import Situation, build_status
+from mlserve_operator.status import Situation, build_status, read_status
 from mlserve_operator.traffic.envoy import RouterFullError
 
 if TYPE_CHECKING:
@@ -241,7 +241,9 @@ class Reconciler:
         """Make and delete objects. Returns what is in the way (reason, message), if anything is."""
         router = router_of(observed.name, observed.spec)
         obstacle = self._obstacles.get(Key(ROUTER, observed.namespace, router))
-        gone = expired(observed.snapshots.values(), self._kept(decision), observed.spec.revision_history_limit)
+        gone = expired(
+            observed.snapshots.values(), self._kept(observed, decision), observed.spec.revision_history_limit
+        )
         kept = {name: item for name, item in observed.snapshots.items() if item not in gone}
         wanted = Wanted(
             owner=observed.owner,
@@ -255,6 +257,7 @@ class Reconciler:
             comparison=await self._comparison(observed, decision),
             network_policy=self.settings.network_policy,
         )
+        obstacle = (Reason.OBJECT_CONFLICT, wanted.lost) if wanted.lost else obstacle
         children = build_children(wanted)
         for body in children:
             try:
@@ -273,9 +276,10 @@ class Reconciler:
         await self._restart(observed, decision)
         return obstacle
 
-    def _kept(self, decision: Decision) -> list[str]:
-        state = decision.state
-        return [revision for revision in (state.stable, state.canary, state.previous) if revision]
+    def _kept(self, observed: Observed, decision: Decision) -> list[str]:
+        """Revisions whose snapshot is needed: those that are live, and those that are wanted."""
+        state, target = decision.state, observed.observation.target
+        return list(filter(None, (state.stable, state.canary, state.previous, state.pinned, target)))
 
     def _pinned(self, observed: Observed, kept: dict[str, Snapshot]) -> dict[str, str]:
         """Digests to pin: what the first pod of a revision without a digest of its own fetched."""
@@ -391,6 +395,6 @@ class Reconciler:
 
     async def _report_invalid(self, owner: Object, error: ValidationError) -> None:
         """A spec (or a checkpoint) that cannot be read: the schema of the cluster is older, or somebody edited."""
-        before = ModelDeploymentStatus.model_validate(owner.get("status") or {})
+        before = read_status(owner)
         status, events = report.invalid(owner, before, error, self.now())
         await self._publish(owner, before, status, events)

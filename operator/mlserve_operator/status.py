@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from mlserve_core.api.conditions import Claim, merge_conditions
 from mlserve_core.api.v1alpha1 import (
     AnalysisStatus,
@@ -78,6 +80,14 @@ class Situation:
     def drift(self) -> DriftResult | None:
         """The newest window of the revision that serves."""
         return self.observation.drift.get(self.state.stable or "")
+
+
+def read_status(owner: dict[str, Any]) -> ModelDeploymentStatus:
+    """The stored status; an empty one in place of what another release wrote and this one cannot read."""
+    try:
+        return ModelDeploymentStatus.model_validate(owner.get("status") or {})
+    except ValidationError:
+        return ModelDeploymentStatus()
 
 
 def build_status(situation: Situation, before: ModelDeploymentStatus) -> ModelDeploymentStatus:

@@ -282,7 +282,7 @@ class PrometheusCheck(ApiModel):
 
     name: str = Field(..., min_length=1, max_length=63, description="Name of the check in status.")
     address: str = Field(
-        ..., min_length=1, max_length=512, pattern=r"^https?://.+", description="Address of Prometheus."
+        ..., min_length=1, max_length=512, pattern=r"^https?://[^\s?#]+$", description="Address of Prometheus."
     )
     query: str = Field(..., min_length=1, max_length=4096, description="An instant query with one result.")
     max: str | None = Field(None, max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?$", description="Failed above.")

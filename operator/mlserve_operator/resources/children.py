@@ -36,7 +36,7 @@ class Wanted:
         owner: the ModelDeployment as it is stored.
         spec: its spec.
         plans: live revisions with their sizes.
-        snapshots: kept revisions by name; every planned one is among them.
+        snapshots: kept revisions by name.
         route: the split.
         router: name of its router in mode Envoy.
         port: its listener there.
@@ -56,13 +56,22 @@ class Wanted:
     comparison: Mapping[str, Any] | None = None
     network_policy: bool = True
 
+    @property
+    def lost(self) -> str:
+        """What is said of live revisions whose snapshot somebody deleted, if there are any."""
+        names = ", ".join(plan.revision for plan in self.plans if plan.revision not in self.snapshots)
+        return f"ControllerRevision {names} was deleted: its pods are left as they are until the next rollout" * bool(
+            names
+        )
+
 
 def build_children(wanted: Wanted) -> list[Object]:
     """All children but the checkpoint and the snapshots, which are written before anything is acted upon."""
     owner, spec = wanted.owner, wanted.spec
     children = [*_shared(wanted)]
     for plan in wanted.plans:
-        snapshot = wanted.snapshots[plan.revision]
+        if (snapshot := wanted.snapshots.get(plan.revision)) is None:
+            continue
         surge, gpu = spec.rollout.max_surge_gpus, snapshot.runtime.gpu
         one_by_one = surge is not None and gpu is not None and surge < gpu.count
         children.append(build_revision_service(owner, plan.revision))

@@ -1,6 +1,7 @@
 """A user's pod template laid over the generated one, as a strategic merge would do it.
 
-Lists of named things (containers, volumes, env) are merged by their key, other lists are replaced; null removes.
+Lists of named things (containers, volumes, env) are merged by their key, other lists are replaced; null removes. What
+cannot be merged replaces what is there: the API server refuses it, and says better than we could what is wrong.
 """
 
 from __future__ import annotations
@@ -35,15 +36,19 @@ def overlay(base: Object, patch: Object) -> Object:
             merged.pop(field, None)
         elif isinstance(value, dict) and isinstance(merged.get(field), dict):
             merged[field] = overlay(merged[field], value)
-        elif isinstance(value, list) and field in MERGE_KEYS and isinstance(merged.get(field), list):
+        elif field in MERGE_KEYS and _is_named(merged.get(field)) and _is_named(value):
             merged[field] = _merge_list(merged[field], value, MERGE_KEYS[field])
         else:
             merged[field] = value
     return merged
 
 
+def _is_named(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
 def _merge_list(base: list[Any], patch: list[Any], key: str) -> list[Any]:
-    merged = {item[key]: item for item in base}
+    merged = {item.get(key): item for item in base}
     for item in patch:
         if item.get("$patch") == "delete":
             merged.pop(item.get(key), None)

@@ -81,8 +81,7 @@ def build_pod_template(
     }
     if runtime.pod_template:
         template = overlay(template, runtime.pod_template)
-    template["metadata"]["labels"] |= model_labels(name, revision)  # an overlay must not break the selectors
-    return template
+    return overlay(template, {"metadata": {"labels": model_labels(name, revision)}})  # selectors must not break
 
 
 def _fetch_container(name: str, revision: str, model: Model, image: str, fetch_allow: tuple[str, ...]) -> Object:

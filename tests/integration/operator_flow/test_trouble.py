@@ -45,11 +45,13 @@ def test_a_broken_version_says_why_and_recovers_with_its_cause(
 
 
 def test_a_broken_second_version_leaves_the_first_alone(world: World) -> None:
-    world.apply(model(version=1))
+    world.apply(model(version=1, revisionHistoryLimit=0))
     world.until("Ready", "True")
     before = world.get("mdep", "digits")["status"]["stable"]
     pods = world.kubectl("get", "pods", "-l", "mlserve.io/revision", "-o", "name")
-    world.apply(broken({"digest": WRONG_DIGEST}))
+    second = broken({"digest": WRONG_DIGEST})
+    second["spec"]["revisionHistoryLimit"] = 0
+    world.apply(second)
     found = world.until("Ready", "False", "RolledBack")
     assert "ChecksumMismatch" in str(world.get("mdep", "digits")["status"]["rejected"])
     assert before["revision"] in found["message"]
@@ -60,6 +62,7 @@ def test_a_broken_second_version_leaves_the_first_alone(world: World) -> None:
         what="the same pods, and none of the broken version",
     )
     assert world.predict().headers["x-mlserve-revision"] == before["revision"]
+    world.cluster.wait(lambda: world.versions() == world.versions(), what="nothing is made and deleted in turns")
     world.apply(model(version=1))
     world.until("Ready", "True")
     assert world.get("mdep", "digits")["status"]["stable"]["revision"] == before["revision"]

@@ -245,6 +245,40 @@ def test_an_overlay_cannot_break_the_selectors(owner: Object) -> None:
     assert template["spec"]["containers"][0]["image"]
 
 
+STRANGE: dict[str, Object] = {
+    "no-metadata": {"metadata": None},
+    "text-for-metadata": {"metadata": "mine"},
+    "no-labels": {"metadata": {"labels": None}},
+    "text-for-a-container": {"spec": {"containers": ["mine"]}},
+    "text-for-containers": {"spec": {"containers": "mine"}},
+    "container-without-name": {"spec": {"containers": [{"image": "mine"}]}},
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_an_overlay_that_is_no_template_is_left_to_the_api_server_to_refuse(owner: Object, name: str) -> None:
+    owner["spec"]["runtime"] = {"podTemplate": STRANGE[name]}
+    template = make_snapshot(owner).template
+    assert runtime_selector("digits").items() <= template["metadata"]["labels"].items()
+    if "spec" in STRANGE[name]:
+        assert "mine" in str(template["spec"]["containers"])
+
+
+def test_a_revision_without_its_snapshot_is_told_of_and_left_alone(owner: Object) -> None:
+    snapshot = make_snapshot(owner)
+    plans = [RevisionPlan(revision=name, role=Role.STABLE, replicas=1) for name in (snapshot.revision, "digits-lost")]
+    wanted = Wanted(
+        owner=owner,
+        spec=ModelDeploymentSpec.model_validate(owner["spec"]),
+        plans=plans,
+        snapshots={snapshot.revision: snapshot},
+        route=Route(weights={snapshot.revision: 100}),
+    )
+    assert "digits-lost" in wanted.lost
+    made = {body["metadata"]["name"] for body in build_children(wanted) if body["kind"] == "Deployment"}
+    assert made == {snapshot.revision}
+
+
 def test_an_overlay_removes_and_leaves_its_arguments_alone() -> None:
     base = {"volumes": [{"name": "a"}, {"name": "b"}], "hostNetwork": True}
     patch = {"volumes": [{"name": "a", "$patch": "delete"}], "hostNetwork": None}

@@ -8,7 +8,7 @@ import pytest
 
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, ModelDeploymentStatus, Phase, Reason
 from mlserve_operator.rollout.state import Failure, Observation, RevisionHealth, RolloutState, Route
-from mlserve_operator.status import Situation, build_status, timestamp
+from mlserve_operator.status import Situation, build_status, read_status, timestamp
 
 SPEC = ModelDeploymentSpec.model_validate({"model": {"uri": "s3://b/m"}})
 HEALTHY = RolloutState(phase=Phase.HEALTHY, stable="digits-1")
@@ -152,3 +152,9 @@ def test_weights_and_sizes() -> None:
     assert status.replicas == 3
     assert "mlserve.io/modeldeployment=digits" in status.selector
     assert status.url == "http://digits.team.svc"
+
+
+def test_a_status_of_another_release_is_begun_anew() -> None:
+    assert read_status({"status": {"phase": "Healthy"}}).phase is Phase.HEALTHY
+    assert read_status({"status": {"phase": "Transcending", "replicas": 3}}) == ModelDeploymentStatus()
+    assert read_status({}) == ModelDeploymentStatus()

@@ -34,6 +34,8 @@ class Server:
         answer = self.answers.get(request.path)
         if answer == "hang":
             await asyncio.sleep(60)
+        if answer == "elsewhere":
+            raise web.HTTPFound("/another")
         if answer is None:
             return web.Response(status=404)
         text = answer if isinstance(answer, str) else json.dumps(answer)
@@ -104,6 +106,7 @@ async def test_an_answer_is_read_to_its_end(server: Server, telemetry: Telemetry
         pytest.param("<html>", id="no-json"),
         pytest.param({**SNAPSHOT, "live": {"requests": -1}}, id="negative-counter"),
         pytest.param({"bootId": "b"}, id="half-an-answer"),
+        pytest.param("elsewhere", id="speaks-for-another"),
         pytest.param("[" * 100_000, id="nested-without-end"),
         pytest.param(json.dumps(SNAPSHOT) + " " * module.LARGEST_ANSWER, id="too-large"),
         pytest.param({**SNAPSHOT, "live": {"requests": 10**400}}, id="more-than-can-be-counted"),
@@ -112,7 +115,7 @@ async def test_an_answer_is_read_to_its_end(server: Server, telemetry: Telemetry
 async def test_a_pod_that_cannot_be_believed_is_no_measurement(
     server: Server, telemetry: Telemetry, answer: Any
 ) -> None:
-    server.answers["/telemetry"] = answer
+    server.answers |= {"/telemetry": answer, "/another": SNAPSHOT}
     (seen,) = await telemetry.pods([pod()])
     assert seen.telemetry is None
     assert seen.error
@@ -196,6 +199,7 @@ def prometheus(result: Any, kind: str = "vector") -> Object:
         pytest.param(prometheus([{"value": [0, "0.5"]}]), 0.5, "", id="vector"),
         pytest.param(prometheus([0, "2"], "scalar"), 2.0, "", id="scalar"),
         pytest.param(prometheus([]), None, "0 results", id="empty"),
+        pytest.param({"status": "error", "secret": "s3cr3t"}, None, "no reason given", id="no-prometheus"),
         pytest.param({"status": "error", "error": "parse error"}, None, "parse error", id="refused"),
         pytest.param("hang", None, "TimeoutError", id="down"),
     ],
