@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mlserve_core.api.v1alpha1 import ModelDeploymentStatus, Phase, Reason
+from mlserve_core.api.v1alpha1 import DriftStatus, FeatureDriftStatus, ModelDeploymentStatus, Phase, Reason
 from mlserve_operator import metrics
 from mlserve_operator.rollout.simulation import Behaviour, World, trial
 from mlserve_operator.rollout.state import RolloutState
@@ -116,3 +116,23 @@ def test_every_reason_is_known_to_roll_back_or_not_to() -> None:
     """A counter that begins with 1 hides its first rollback from `increase()`: every reason begins with 0."""
     assert set(metrics.ROLLBACK_REASONS) | NOT_A_ROLLBACK == set(Reason)
     assert set(metrics.ROLLBACK_REASONS) & NOT_A_ROLLBACK == set()
+
+
+@pytest.mark.usefixtures("seen")
+def test_drift_is_shown_by_feature_and_a_feature_that_is_told_no_more_goes() -> None:
+    def told(verdict: str, severity: str, **effects: str) -> ModelDeploymentStatus:
+        features = [FeatureDriftStatus(name=name, effect_percent=effect) for name, effect in effects.items()]
+        return ModelDeploymentStatus(drift=DriftStatus(verdict=verdict, severity=severity, rows=900, features=features))
+
+    metrics.show("team", "digits", told("Drift", "high", age="41.5", accuracy="7.0"))
+    assert samples("mlserve_drift") == {
+        ("mlserve_drift_effect", "age"): 0.415,
+        ("mlserve_drift_effect", "accuracy"): 0.07,
+        ("mlserve_drift_severity",): 3.0,
+        ("mlserve_drift_window_rows",): 900.0,
+    }
+    metrics.show("team", "digits", told("NoDrift", "none", age="1.0"))
+    assert samples("mlserve_drift_effect") == {("mlserve_drift_effect", "age"): 0.01}
+    assert samples("mlserve_drift_severity") == {("mlserve_drift_severity",): 0.0}
+    metrics.forget("team", "digits")
+    assert samples("mlserve_drift") == {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, ModelDeploymentStatus, Phase, Reason
+from mlserve_core.statistics.drift import DriftResult, DriftVerdict, FeatureDrift, Severity
 from mlserve_operator.rollout.state import Failure, Observation, RevisionHealth, RolloutState, Route
 from mlserve_operator.status import Situation, build_status, read_status, timestamp
 
@@ -158,3 +160,26 @@ def test_a_status_of_another_release_is_begun_anew() -> None:
     assert read_status({"status": {"phase": "Healthy"}}).phase is Phase.HEALTHY
     assert read_status({"status": {"phase": "Transcending", "replicas": 3}}) == ModelDeploymentStatus()
     assert read_status({}) == ModelDeploymentStatus()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "condition"),
+    [("Drift", "True"), ("NoDrift", "False"), ("InsufficientData", "Unknown"), (None, None)],
+    ids=lambda value: str(value),
+)
+def test_drift_is_a_condition_of_what_serves_and_too_little_data_is_no_answer(
+    verdict: str | None, condition: str | None
+) -> None:
+    calm = situation(HEALTHY, ONE_READY)
+    features = tuple(FeatureDrift(name=f"f{i}", effect=0.5 - i / 100, severity=Severity.HIGH) for i in range(40))
+    told = DriftResult(verdict=DriftVerdict(verdict), rows=900, features=features, message="m") if verdict else None
+    canary = DriftResult(verdict=DriftVerdict.DRIFT)
+    drift = {"digits-2": canary} | ({"digits-1": told} if told else {})
+    moved = dataclasses.replace(calm, observation=calm.observation.model_copy(update={"drift": drift}))
+    status = build_status(moved, ModelDeploymentStatus())
+    found = {item.type: (item.status, item.reason) for item in status.conditions}.get("DriftDetected")
+    assert found == (None if condition is None else (condition, verdict))
+    if status.drift is not None:
+        assert (status.drift.verdict, status.drift.rows) == (verdict, 900)
+        assert [item.name for item in status.drift.features][:2] == ["f0", "f1"]
+        assert len(status.drift.features) <= 16, "every watcher reads the status; the rest is in the history"
