@@ -165,7 +165,7 @@ def test_a_status_of_another_release_is_begun_anew() -> None:
 @pytest.mark.parametrize(
     ("verdict", "condition"),
     [("Drift", "True"), ("NoDrift", "False"), ("InsufficientData", "Unknown"), (None, None)],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_drift_is_a_condition_of_what_serves_and_too_little_data_is_no_answer(
     verdict: str | None, condition: str | None
