@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+import kopf
 import pytest
+import yaml
 
 from mlserve_core.api.v1alpha1 import Autoscaling, Resources
 from mlserve_core.wire import LABEL_MODELDEPLOYMENT
 from mlserve_local.apiserver.__main__ import READY
 from mlserve_operator import kube, metrics
 from mlserve_operator.execute import Executor, NotLeadingError
+from mlserve_operator.handlers import build_registry, build_settings
 from mlserve_operator.index import Index
 from mlserve_operator.kube import ApiError, Kube, lease_election
 from mlserve_operator.queue import WorkQueue
@@ -156,6 +160,57 @@ async def test_what_was_deleted_while_nobody_watched_is_found_out(operator: Oper
     assert operator.index.get("ConfigMap", NAMESPACE, "stays") is not None
     assert await queue.take() == Key("ModelDeployment", NAMESPACE, "goes")
     assert len(queue) == 0
+
+
+async def test_a_watch_that_was_cut_off_too_long_leaves_no_ghosts(
+    operator: Operator, server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real one: the API server has forgotten what happened, and the list it gives instead tells of no deletion."""
+    monkeypatch.setenv("KUBECONFIG", str(server))
+    index, relisted, stop, ready = Index(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+    queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().time, debounce=0)
+    workers = Workers(queue, None, operator.executor.is_leader, queue.clock)  # type: ignore[arg-type]
+    resync = Resync(operator.api, index, workers, relisted, (NAMESPACE,), 600, settling=0.1)
+    watching = asyncio.ensure_future(
+        kopf.operator(
+            registry=build_registry(index, queue, relisted),
+            settings=build_settings(clusterwide=False),
+            namespaces=[NAMESPACE],
+            stop_flag=stop,
+            ready_flag=ready,
+        )
+    )
+    resyncing = asyncio.ensure_future(resync.run())
+    try:
+        for name in ("ghost", "busy"):
+            await operator.api.create(kube.CONFIG_MAP, config(name))
+        async with asyncio.timeout(20):
+            while index.get("ConfigMap", NAMESPACE, "ghost") is None or relisted.is_set():
+                await asyncio.sleep(0.05)
+        _forget_a_deletion(server, "ghost", "busy")
+        async with asyncio.timeout(20):
+            while index.get("ConfigMap", NAMESPACE, "ghost") is not None:
+                await asyncio.sleep(0.05)
+        assert index.get("ConfigMap", NAMESPACE, "busy") is not None
+    finally:
+        stop.set()
+        resyncing.cancel()
+        await asyncio.gather(watching, resyncing, return_exceptions=True)
+
+
+def _forget_a_deletion(server: Path, name: str, busy: str) -> None:
+    """Delete an object between so many others' changes that neither buffers nor the API server's history hold it.
+
+    Nothing is read meanwhile: the event loop stands still.
+    """
+    url = yaml.safe_load(server.read_text())["clusters"][0]["cluster"]["server"]
+    path, merge = f"/api/v1/namespaces/{NAMESPACE}/configmaps", {"Content-Type": "application/merge-patch+json"}
+    with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+        for number in range(180):
+            if number == 90:
+                client.delete(f"{path}/{name}").raise_for_status()
+            body = {"data": {"blob": f"{number}-" + "x" * 200_000}}
+            client.patch(f"{path}/{busy}", json=body, headers=merge).raise_for_status()
 
 
 async def test_a_list_is_read_page_by_page(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
