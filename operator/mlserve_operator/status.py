@@ -121,7 +121,7 @@ def claims(situation: Situation) -> list[Claim]:
     found = [
         Claim(ConditionType.READY, ready, reason, message),
         _available(situation),
-        Claim(ConditionType.PROGRESSING, active, _progress_reason(state), state.message),
+        Claim(ConditionType.PROGRESSING, active, _progress_reason(state), _progress(state)),
         Claim(ConditionType.RECONCILING, active or (ready is None), reason, message),
         Claim(ConditionType.STALLED, state.stalled or situation.obstacle is not None, reason, message),
     ]
@@ -158,7 +158,7 @@ def _ready(situation: Situation) -> tuple[bool | None, str, str]:
         return None, Reason.CANARY_PROGRESSING, state.message or "the first revision is starting"
     if state.phase in _ACTIVE:
         reason = Reason.CANARY_PAUSED if state.phase is Phase.PAUSED else state.reason or Reason.CANARY_PROGRESSING
-        return False, reason, state.message
+        return False, reason, _progress(state)
     if observation.route != state.route and not situation.patient:
         return None, Reason.CANARY_PROGRESSING, "waiting for every router pod to run the newest routes"
     if not observation.is_reached and not situation.patient:
@@ -195,6 +195,12 @@ def _available(situation: Situation) -> Claim:
     return Claim(ConditionType.AVAILABLE, True, "Serving", f"{serving[0]} serves")
 
 
+def _progress(state: RolloutState) -> str:
+    """The state's message, with what the next step waits for although the verdict is good."""
+    hold = state.evidence.hold if state.evidence is not None and state.phase is Phase.PROGRESSING else ""
+    return f"{state.message}; held: {hold}" if hold and hold not in state.message else state.message
+
+
 def _progress_reason(state: RolloutState) -> str:
     if state.reason:
         return state.reason
@@ -213,7 +219,7 @@ def _canary_healthy(state: RolloutState) -> Claim:
         Verdict.INCONCLUSIVE: Reason.ANALYSIS_INCONCLUSIVE,
         Verdict.ERROR: "AnalysisError",
     }[verdict]
-    return Claim(ConditionType.CANARY_HEALTHY, status, reason, state.message)
+    return Claim(ConditionType.CANARY_HEALTHY, status, reason, _progress(state))
 
 
 def _revision(situation: Situation, revision: str | None, weight: int, **more: Any) -> RevisionStatus | None:

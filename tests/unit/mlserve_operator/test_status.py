@@ -9,6 +9,7 @@ import pytest
 
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, ModelDeploymentStatus, Phase, Reason
 from mlserve_core.statistics.drift import DriftResult, DriftVerdict, FeatureDrift, Severity
+from mlserve_operator.rollout.evidence import Evidence, Verdict
 from mlserve_operator.rollout.state import Failure, Observation, RevisionHealth, RolloutState, Route
 from mlserve_operator.status import Situation, build_status, read_status, timestamp
 
@@ -154,6 +155,18 @@ def test_weights_and_sizes() -> None:
     assert status.replicas == 3
     assert "mlserve.io/modeldeployment=digits" in status.selector
     assert status.url == "http://digits.team.svc"
+
+
+def test_what_holds_a_rollout_whose_checks_are_all_good_is_said() -> None:
+    """Otherwise a canary that passes everything and gets no further looks stuck."""
+    state = RolloutState(
+        phase=Phase.PROGRESSING, stable="digits-1", canary="digits-2", weight=50, message="digits-2 gets 50 %",
+        evidence=Evidence(verdict=Verdict.SUCCESSFUL, hold="the inputs of both arms are far from their references"),
+    )  # fmt: skip
+    status = build_status(situation(state, ONE_READY), ModelDeploymentStatus())
+    told = {item.type: item.message for item in status.conditions}
+    for kind in ("Ready", "Progressing", "CanaryHealthy"):
+        assert told[kind] == "digits-2 gets 50 %; held: the inputs of both arms are far from their references"
 
 
 def test_a_status_of_another_release_is_begun_anew() -> None:
