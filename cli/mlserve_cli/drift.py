@@ -38,7 +38,7 @@ def status(kubectl: Kubectl, name: str, output: str) -> None:
         print_json(found)
         return
     click.echo(
-        f"{name}: {found.get('verdict', 'no window closed yet')}"
+        f"{name}: {found.get('verdict') or 'no window closed yet (without profile.json none ever is)'}"
         + (f", severity {found.get('severity') or 'none'}, {found.get('rows', 0)} rows" if found else "")
     )
     rows = [(f.get("name"), f.get("effectPercent"), f.get("severity")) for f in found.get("features", [])]

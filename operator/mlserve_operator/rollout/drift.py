@@ -56,6 +56,8 @@ class RevisionDrift(Frozen):
     """Of the newest closed window."""
     drifting: bool = False
     """Of the newest window that could tell."""
+    usual: dict[str, float] = Field(default_factory=dict)
+    """Effects in that window, if it found no drift: how far this traffic is from the reference anyway."""
     recent: ProfileCounts | None = None
     """Counted since the newest rows were last compared with the reference."""
     moved: bool = False
@@ -131,11 +133,23 @@ def watch(
         if result is not None:
             events += _transition(name, result, drifting=before.drifting)
             closed[name] = result
-            told = result.verdict is not DriftVerdict.INSUFFICIENT_DATA
-            drifting = result.verdict is DriftVerdict.DRIFT if told else before.drifting
-            after = after.model_copy(update={"result": result, "drifting": drifting})
+            after = _remember(after, result)
         revisions[name] = after
     return DriftState(revisions=revisions), tuple(events), closed
+
+
+def _remember(before: RevisionDrift, result: DriftResult) -> RevisionDrift:
+    """With a closed window; one that could not tell changes nothing of what earlier ones told."""
+    if result.verdict is DriftVerdict.INSUFFICIENT_DATA:
+        return before.model_copy(update={"result": result})
+    drifting = result.verdict is DriftVerdict.DRIFT
+    usual = {} if drifting else {item.name: item.effect for item in result.features}
+    return before.model_copy(update={"result": result, "drifting": drifting, "usual": usual})
+
+
+def known(results: Mapping[str, DriftResult]) -> DriftState:
+    """A state that begins with windows of earlier traffic."""
+    return DriftState(revisions={name: _remember(RevisionDrift(), result) for name, result in results.items()})
 
 
 def world_moved(state: RolloutState, observation: Observation, since: float) -> bool:
@@ -158,12 +172,18 @@ def without_predictions(look: Look) -> Look:
 def _compare_newest(
     before: RevisionDrift, pane: ProfileCounts | None, profile: ReferenceProfile, wanted: DriftSettings, now: float
 ) -> RevisionDrift:
-    """Whether the newest rows are far: significantly, and by more than half of the effect that counts."""
+    """Whether the newest rows are far: significantly, and by half of the effect that counts beyond what is usual.
+
+    Without the last a standing difference, too small for drift, would hold every rollout of a busy model for ever.
+    """
     recent, moved = panes.add(before.recent, pane), before.moved
     if recent is not None and recent.rows >= NEWEST_ROWS:
         half = {name: effect / 2 for name, effect in wanted.effects.items()}
         found = compare(profile, recent, replace(wanted, effect=wanted.effect / 2, effects=half, classic=False))
-        recent, moved = None, any(item.drifted and item.name not in {PREDICTION, CONFIDENCE} for item in found)
+        far = (
+            item for item in found if item.drifted and item.effect >= before.usual.get(item.name, 0) + item.threshold
+        )
+        recent, moved = None, any(item.name not in {PREDICTION, CONFIDENCE} for item in far)
     moved_at = now if moved else before.moved_at
     return before.model_copy(update={"recent": recent, "moved": moved, "moved_at": moved_at})
 

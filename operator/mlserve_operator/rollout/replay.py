@@ -68,7 +68,8 @@ def replay(
     slices = _cut(arms, float(policy.rollout.analysis.interval_seconds)) if not apart else []
     policy = _hold(policy, len(slices))
     results = {name: _drift(profile, arm, policy) for name, arm in arms.items()}
-    state, looks = _run(profile, arms, policy, results, slices)
+    watched = results if policy.drift.enabled else {}
+    state, looks = _run(profile, arms, policy, watched, slices)
     decision, reason = _decision(state, results)
     if apart:
         reason = f"AnalysisInconclusive: {apart}"
@@ -196,7 +197,7 @@ def _run(
         silent = analysis.latency.model_copy(update={"enabled": False})
         rollout = policy.rollout.model_copy(update={"analysis": analysis.model_copy(update={"latency": silent})})
         policy = policy.model_copy(update={"rollout": rollout})
-    state, watched, now, looks = RolloutState(), drift.DriftState(), 0.0, list[dict[str, Any]]()
+    state, watched, now, looks = RolloutState(), drift.known(results), 0.0, list[dict[str, Any]]()
 
     def tick(target: str) -> None:
         nonlocal state, watched

@@ -193,6 +193,26 @@ def test_newest_rows_far_from_the_reference_are_known_before_a_window_closes() -
     assert look(56.0, {}) == {"v1": 54.0, "v2": 54.0}
 
 
+def test_a_standing_difference_too_small_for_drift_does_not_pass_for_a_world_that_moves() -> None:
+    counter, random, state = ProfileCounter(PROFILE), np.random.default_rng(6), DriftState()
+
+    def look(now: float, shift: float) -> bool:
+        nonlocal state
+        counter.update(random.standard_normal((4_000, 4)) + shift)
+        told = TelemetrySnapshot(name="m", revision="v1", boot_id="1", live=LaneCounts(own=counter.counts()))
+        pods = (PodObservation(name="v1", uid="v1", revision="v1", telemetry=told),)
+        live = {name: RevisionHealth() for name in ("v1", "v2")}
+        seen = Observation(now=now, generation=1, spec=SPEC, target="v2", revisions=live, pods=pods)
+        state, _, _ = watch(state, seen, {"v1": PROFILE})
+        return state.revisions["v1"].moved
+
+    moved = [look(60.0 * minute, 0.18) for minute in range(12)]  # D is 7 %, of which 10 % would count
+    assert state.results["v1"].verdict is DriftVerdict.NO_DRIFT
+    assert moved[1:5] == [True] * 4, "until a window says that this is usual"
+    assert moved[6:] == [False] * 6
+    assert look(720.0, 0.6)
+
+
 def test_what_was_counted_before_watching_began_is_not_counted() -> None:
     fleet = Fleet(1)
     fleet.counters[0].update(np.full((5000, 4), 9.0))
@@ -339,6 +359,25 @@ def test_replay_decides_as_the_operator_would(name: str) -> None:
 def test_few_rows_are_held_not_promoted() -> None:
     found = replay(ANSWERED, logged(200, 3), logged(50, 4))
     assert (found["decision"], found["drift"]["verdict"]) == ("Hold", "InsufficientData")
+
+
+@pytest.mark.parametrize(
+    ("drift", "decision"),
+    [
+        pytest.param({}, "Alert", id="by default"),
+        pytest.param({"onDrift": "Alert"}, "Promote", id="alert only"),
+        pytest.param({"onDrift": "Rollback"}, "Rollback", id="asked for"),
+        pytest.param({"enabled": False}, "Promote", id="not watched"),
+        pytest.param({"effectPercent": 60}, "Promote", id="no effect that counts"),
+        pytest.param({"features": [{"name": name, "enabled": False} for name in FEATURES]}, "Promote", id="left out"),
+    ],
+)
+def test_a_population_that_moved_is_answered_by_the_policy(drift: dict[str, object], decision: str) -> None:
+    profile = build_profile(ALL, feature_names=FEATURES)
+    spec = SPEC.model_validate({"model": {"uri": "s3://m"}, "drift": drift})
+    moved = [logged(n, seed, shift=1.0) for n, seed in ((4000, 3), (1000, 4))]
+    found = replay(profile, *moved, spec)
+    assert found["decision"] == decision, found["reason"]
 
 
 def test_the_policy_is_the_users() -> None:
