@@ -17,7 +17,7 @@ from mlserve_cli.errors import CommandError
 from mlserve_cli.kubectl import RESOURCE, Kubectl, cluster_options
 from mlserve_cli.operator_api import operator_get, operator_options
 from mlserve_cli.output import at, console, field, output_option, print_json, show
-from mlserve_cli.serving import details, follow
+from mlserve_cli.serving import condition, details, follow
 from mlserve_core.wire import ANNOTATION_COMMAND
 
 VERBS = {
@@ -36,13 +36,18 @@ def rollout() -> None:
 
 @rollout.command()
 @click.argument("name")
-@click.option("-w", "--watch", is_flag=True, help="Live view until the rollout ends.")
+@click.option("-w", "--watch", is_flag=True, help="Follow the rollout until it ends.")
 @output_option
 @cluster_options
 def status(kubectl: Kubectl, name: str, output: str, *, watch: bool) -> None:
-    """Show weights, the look so far and the evidence of every check."""
+    """Show weights, the look so far and the evidence of every check.
+
+    With --watch the exit status is 0 only if the spec's revision serves in the end.
+    """
     if watch:
-        follow(kubectl, name, until_settled=True)
+        ready = condition(follow(kubectl, name, until_settled=True), "Ready")
+        if ready.get("status") != "True":
+            raise CommandError(f"{name}: {ready.get('reason', '')}: {ready.get('message', 'not ready')}")
         return
     resource = kubectl.get(RESOURCE, name)
     if output == "json":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -82,13 +83,29 @@ def settled(resource: Mapping[str, Any]) -> bool:
     return bool(observed == field(resource, "metadata.generation") and not condition(resource, "Reconciling"))
 
 
-def follow(kubectl: Kubectl, name: str, here: str = "", *, until_settled: bool) -> None:
-    """Show one resource live until interrupted, or until nothing moves any more."""
-    with kubectl.watch(RESOURCE, name) as changes, Live(console=console, auto_refresh=False) as live:
+def line(resource: Mapping[str, Any]) -> str:
+    """Phase and message of one resource, for a log that cannot be redrawn."""
+    ready = condition(resource, "Ready")
+    return f"{field(resource, 'status.phase', 'Pending')}: {ready.get('message', 'waiting for the operator')}"
+
+
+def follow(kubectl: Kubectl, name: str, here: str = "", *, until_settled: bool) -> dict[str, Any]:
+    """Show one resource as it changes, until interrupted or until nothing moves any more; what was seen last.
+
+    A terminal shows it at length in place; anything else gets a line for every change, as a CI job's log needs it.
+    """
+    said = ""
+    live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+    with kubectl.watch(RESOURCE, name) as changes, live or contextlib.nullcontext():
         for resource in changes:
-            live.update(details(resource, here), refresh=True)
+            if live is not None:
+                live.update(details(resource, here), refresh=True)
+            elif line(resource) != said:
+                said = line(resource)
+                console.print(said, soft_wrap=True)
             if until_settled and settled(resource):
-                return
+                return resource
+    raise CommandError("the watch ended")
 
 
 @click.command()

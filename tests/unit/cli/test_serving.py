@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 
 import pytest
 from click.testing import CliRunner
 
 from mlserve_cli.errors import CommandError
+from mlserve_cli.kubectl import Kubectl
 from mlserve_cli.main import main
 from mlserve_cli.output import console, table
 from mlserve_cli.serving import header, payload, row, settled
@@ -118,3 +120,33 @@ def test_a_table_prints_brackets_as_they_are() -> None:
     with console.capture() as captured:
         console.print(table(("MESSAGE",), [("expected map[string]interface{}, see [a-z]",)]))
     assert "map[string]interface{}, see [a-z]" in captured.get()
+
+
+def seen(phase: str, ready: str, message: str, *, moving: bool) -> dict[str, object]:
+    conditions = [{"type": "Ready", "status": ready, "reason": phase, "message": message}]
+    conditions += [{"type": "Reconciling", "status": "True"}] if moving else []
+    return resource(phase=phase, observedGeneration=3, conditions=conditions)
+
+
+CLIMB = [
+    seen("Progressing", "False", "digits-2 gets 20 % of requests", moving=True),
+    seen("Progressing", "False", "digits-2 gets 20 % of requests", moving=True),
+    seen("Progressing", "False", "digits-2 gets 50 % of requests", moving=True),
+]
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        pytest.param(seen("Healthy", "True", "digits-2 serves all requests", moving=False), 0, id="promoted"),
+        pytest.param(seen("RolledBack", "False", "digits-1 serves; errors", moving=False), 1, id="rolled back"),
+    ],
+)
+def test_a_watched_rollout_is_a_line_for_every_change_and_an_exit_status(
+    monkeypatch: pytest.MonkeyPatch, end: dict[str, object], status: int
+) -> None:
+    monkeypatch.setattr(Kubectl, "watch", lambda *_: contextlib.nullcontext(iter([*CLIMB, end])))
+    done = CliRunner().invoke(main, ["rollout", "status", "digits", "--watch"], catch_exceptions=False)
+    assert done.exit_code == status
+    assert done.stdout.count("20 %") == done.stdout.count("50 %") == 1
+    assert ("mlserve: digits: RolledBack: digits-1 serves; errors" in done.output) is bool(status)
