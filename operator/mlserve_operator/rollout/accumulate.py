@@ -57,6 +57,8 @@ def add_look(evidence: Evidence, look: Look, observation: Observation, weights: 
     """
     analysis = observation.spec.rollout.analysis
     checks = dict(evidence.checks)
+    if evidence.plan != weights:  # it was edited, and a bet on one weight says nothing of another
+        checks = {name: check.model_copy(update={"good": ()}) for name, check in checks.items()}
     for name in BINARY:
         if getattr(analysis, name).enabled:
             counts = (*look.canary.units(name), *look.stable.units(name))
@@ -64,6 +66,7 @@ def add_look(evidence: Evidence, look: Look, observation: Observation, weights: 
     n_c, n_s = look.canary.units("errors")[0], look.stable.units("errors")[0]
     updates: dict[str, object] = {
         "looks": evidence.looks + 1,
+        "plan": weights,
         "requests_canary": evidence.requests_canary + n_c,
         "requests_stable": evidence.requests_stable + n_s,
         "checks": checks,
@@ -94,7 +97,7 @@ def _add_counts(
     relative, absolute = zip(*(tolerance(analysis, weight, name) for weight in weights), strict=True)
     rate = noninferiority.guess_rate(check.faded_bad, check.faded_units)
     better = noninferiority.log_growth(n_c, x_c, n_s, x_s, rate=rate, relative=relative, absolute=absolute)
-    looks = check.looks if len(check.good) in {0, len(weights)} else 0  # the plan was edited: its bets begin anew
+    looks = check.looks if check.good else 0
     return check.model_copy(
         update={
             **totals,

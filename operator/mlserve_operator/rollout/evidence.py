@@ -71,7 +71,7 @@ class CheckEvidence(Remembered):
     worse: tuple[float, ...] = ()
     """Log wealth of the bets on "the canary is worse"."""
     good: tuple[float, ...] = ()
-    """Log wealth of the bets on "not worse than tolerated", one per weight of the plan."""
+    """Log wealth of the bets on "not worse than tolerated", one per weight of the plan; none before there were any."""
     faded_bad: float = 0.0
     faded_units: float = 0.0
 
@@ -158,6 +158,8 @@ class Evidence(Remembered):
     """Consecutive looks that could not be measured."""
     requests_canary: int = 0
     requests_stable: int = 0
+    plan: tuple[int, ...] = ()
+    """Weights that the bets on "not worse than tolerated" are about."""
     checks: dict[str, CheckEvidence] = Field(default_factory=dict)
     predictions: BinsEvidence = Field(default_factory=BinsEvidence)
     confidence: BinsEvidence = Field(default_factory=BinsEvidence)

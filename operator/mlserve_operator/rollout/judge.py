@@ -91,11 +91,11 @@ def judge(
     reports = [
         _report(name, check, alpha[name], index)
         for name, check in evidence.checks.items()
-        if name in REQUIRED or check.canary + check.stable > 0
+        if getattr(analysis, name).enabled and (name in REQUIRED or check.canary + check.stable > 0)
     ]
     reports += bins.reports(evidence, analysis, alpha, ALPHA_UNFAIR)
     reports += _query_reports(evidence, observation)
-    if evidence.share.looks:
+    if evidence.share.looks and analysis.share.enabled:
         reports.append(_share_report(evidence, observation))
     judgement = _conclude(state, evidence, reports, problems, observation, target)
     unmeasured = bool(problems) or any(report.verdict is Verdict.ERROR for report in reports)
@@ -229,7 +229,7 @@ def _report(name: str, check: CheckEvidence, alpha: float, index: int) -> CheckR
     log_e = float(eprocess.log_e_value(check.worse, check.looks))
     words = f"{check.canary_bad} of {check.canary} bad, stable {check.stable_bad} of {check.stable}"
     large = check.canary_bad > FLOOR.get(name, 0.0) * check.canary
-    log_good = float(eprocess.log_e_value([[check.good[index]]], check.looks)[0]) if check.looks else 0.0
+    log_good = float(eprocess.log_e_value([[check.good[index]]], check.looks)[0]) if check.good else 0.0
     worse, good = strength(log_e, alpha), strength(log_good, ALPHA_PROMOTE)
     failed = large and worse.log_e >= worse.threshold
     passed = good.log_e >= good.threshold

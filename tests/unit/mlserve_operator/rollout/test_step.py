@@ -401,6 +401,57 @@ def test_a_canary_with_errors_is_rolled_back_with_its_counts() -> None:
     assert "100 of 1000 bad, stable 10 of 1000" in decision.state.message
 
 
+STEPS = [{"weight": weight, "holdSeconds": 1000} for weight in (50, 60, 70, 80)]
+QUIET = {"v1": {"requests": 100}, "v2": {"requests": 100}}
+
+
+def look_again(
+    state: RolloutState, number: int, counts: dict[str, dict[str, object]], **rollout: object
+) -> RolloutState:
+    """One look more, at these counters."""
+    pods = tuple(pod(revision, **lane) for revision, lane in counts.items())
+    return step(state, seen(state, now=NOW + 15 * number, pods=pods, spec=spec(**rollout))).state
+
+
+def verdict(state: RolloutState, check: str) -> Verdict:
+    """What the newest look says of one check."""
+    assert state.evidence is not None
+    return next(report.verdict for report in state.evidence.reports if report.name == check)
+
+
+def test_a_plan_that_is_edited_in_a_quiet_moment_goes_on() -> None:
+    state = looked(pod("v1", requests=100), pod("v2", requests=100), steps=STEPS[:1]).state
+    state = look_again(state.model_copy(update={"step": 2}), 2, QUIET, steps=STEPS)
+    assert verdict(state, "errors") is Verdict.INCONCLUSIVE
+    state = look_again(state, 3, {"v1": {"requests": 9000}, "v2": {"requests": 9000}}, steps=STEPS)
+    assert verdict(state, "errors") is Verdict.SUCCESSFUL, "with requests it finds out"
+
+
+def test_what_was_good_enough_for_a_small_weight_is_not_for_a_larger_one_that_took_its_place() -> None:
+    """At 5 % a canary may be twenty times as much worse as at 100 %."""
+    small, large = ([{"weight": weight, "holdSeconds": 1000}] for weight in (5, 60))
+    state = phase_state(Phase.PROGRESSING).model_copy(update={"step": None, "weight": 50, "evidence": None})
+    for number, requests in enumerate((0, 300)):
+        counts: dict[str, dict[str, object]] = {
+            "v1": {"requests": requests}, "v2": {"requests": requests, "serverErrors": requests // 50}
+        }  # fmt: skip
+        state = look_again(state, number, counts, steps=small).model_copy(update={"step": None, "weight": 50})
+    assert verdict(state, "errors") is Verdict.SUCCESSFUL
+    state = look_again(state, 2, counts, steps=large)
+    assert verdict(state, "errors") is Verdict.INCONCLUSIVE
+
+
+def test_a_check_that_is_switched_off_in_the_middle_says_nothing_more() -> None:
+    errors = {"v1": {"requests": 1000}, "v2": {"requests": 1000, "serverErrors": 100}}
+    first = looked(*(pod(revision, **lane) for revision, lane in errors.items()), onRegression="Alert").state
+    assert first.evidence is not None
+    assert "errors" in {report.name for report in first.evidence.reports}
+    after = look_again(first, 2, errors, steps=STEPS[:1], analysis={"errors": {"enabled": False}})
+    assert after.evidence is not None
+    assert "errors" not in {report.name for report in after.evidence.reports}
+    assert after.phase is Phase.PROGRESSING
+
+
 def test_the_clients_faults_and_refusals_for_load_are_not_held_against_it() -> None:
     decision = looked(pod("v1", requests=1000), pod("v2", requests=1000, clientErrors=300, rejected=300))
     assert decision.state.phase is Phase.PROGRESSING
