@@ -47,7 +47,7 @@ def build_registry(index: Index, queue: WorkQueue[Key], relisted: asyncio.Event)
     def notice(event: kopf.RawEvent, **_: Any) -> None:
         body = _plain(event["object"])
         if event["type"] == "DELETED":
-            index.drop(body)
+            index.end(body)
         else:
             index.put(body)
         if event["type"] is None:

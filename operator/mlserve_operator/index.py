@@ -2,19 +2,23 @@
 
 Answers to the operator's own writes are put in as well, so the next reconcile sees them before the watch has
 brought them. An event that is older than what is known is dropped; resource versions are compared as numbers
-where both are numbers (which Kubernetes promises since 1.35 and has always held for etcd).
+where both are numbers (which Kubernetes promises since 1.35 and has always held for etcd). The answer to a write may
+also come after the news that the object has ended, so what has ended is remembered for a while, too.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlserve_core.wire import COMPONENT_ROUTER, LABEL_COMPONENT, LABEL_INSTANCE, LABEL_MODELDEPLOYMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+ENDED: Final = 4096
+"""Objects whose end is remembered; an answer is under way for seconds at most."""
 
 Object = dict[str, Any]
 Name = tuple[str, str]
@@ -29,10 +33,15 @@ class Index:
     _by_model: dict[Name, set[tuple[str, str, str]]] = field(default_factory=lambda: defaultdict(set))
     _by_router: dict[Name, set[tuple[str, str, str]]] = field(default_factory=lambda: defaultdict(set))
     _by_kind: dict[str, set[tuple[str, str, str]]] = field(default_factory=lambda: defaultdict(set))
+    _ended: dict[str, Object] = field(default_factory=dict)
+    """Objects that ended lately, by UID, in this order."""
 
     def put(self, body: Object) -> bool:
         """Remember an object. Returns False if something newer is known already."""
         key = _key(body)
+        ended = self._ended.get(body["metadata"].get("uid", ""))
+        if ended is not None and _older(body, ended):
+            return False
         known = self._objects.get(key)
         if known is not None and _older(body, known):
             return False
@@ -43,6 +52,14 @@ class Index:
         for group, name in self._groups(body):
             group[name].add(key)
         return True
+
+    def end(self, body: Object) -> None:
+        """Forget an object that has ended, or lost the label it was watched by, whatever is still told of before."""
+        self.drop(body)
+        metadata = {name: body["metadata"].get(name) for name in ("uid", "resourceVersion")}
+        self._ended[body["metadata"]["uid"]] = {"metadata": metadata}
+        if len(self._ended) > ENDED:
+            del self._ended[next(iter(self._ended))]
 
     def drop(self, body: Object) -> None:
         """Forget an object, unless another one took its name in the meantime."""

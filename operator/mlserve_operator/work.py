@@ -167,7 +167,7 @@ class Resync:
         there = {item["uid"] for item in listed}
         for body in known:
             if body["metadata"]["uid"] not in there:
-                self.index.drop(body)
+                self.index.end(body)
                 for key in keys_of(body, self.index):
                     self.workers.queue.add(key)
         return listed

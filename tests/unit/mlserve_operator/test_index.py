@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlserve_operator.index import Index
+from mlserve_operator.index import ENDED, Index
 
 
 def body(name: str, version: int, *, uid: str = "u", model: str = "digits", kind: str = "Service") -> dict[str, Any]:
@@ -29,6 +29,30 @@ def test_a_namesake_replaces_whatever_its_version() -> None:
     assert index.put(body("a", 3, uid="new"))
     index.drop(body("a", 7, uid="old"))  # the late deletion of the first one
     assert index.get("Service", "team", "a") == body("a", 3, uid="new")
+
+
+def test_the_answer_to_a_write_that_comes_after_the_end_revives_nothing() -> None:
+    index = Index()
+    index.put(body("a", 5))
+    index.end(body("a", 7))
+    assert not index.put(body("a", 6))
+    assert index.get("Service", "team", "a") is None
+
+
+def test_an_object_that_gets_its_label_back_is_known_again() -> None:
+    """A watch by label tells that it is gone when only the label is."""
+    index = Index()
+    index.put(body("a", 5))
+    index.end(body("a", 7))
+    assert index.put(body("a", 8))
+    assert index.get("Service", "team", "a") == body("a", 8)
+
+
+def test_of_what_ended_not_everything_is_remembered() -> None:
+    index = Index()
+    for number in range(ENDED + 10):
+        index.end(body("a", 1, uid=f"u{number}"))
+    assert len(index._ended) == ENDED
 
 
 def test_a_changed_label_moves_an_object() -> None:
