@@ -62,11 +62,11 @@ class Workers:
 
     def trouble(self) -> str:
         """Why the process should be restarted; empty if it should not."""
-        overdue = self.queue.oldest_overdue()
+        overdue = self.queue.oldest_overdue() if self.is_leader.is_set() else 0.0
         metrics.QUEUE_LENGTH.set(len(self.queue))
         metrics.QUEUE_AGE.set(overdue)
         still = self.clock() - self._moved_at
-        if self.is_leader.is_set() and min(overdue, still) > STUCK_SECONDS:
+        if min(overdue, still) > STUCK_SECONDS:
             return f"a key has been waiting for {overdue:.0f} s, and none was worked on for {still:.0f} s"
         return self.stale
 

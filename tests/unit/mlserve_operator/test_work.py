@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from mlserve_operator import metrics
 from mlserve_operator.queue import WorkQueue
 from mlserve_operator.reconcile import Key
 from mlserve_operator.work import STUCK_SECONDS, Workers
@@ -68,3 +69,4 @@ async def test_an_operator_that_gets_nothing_done_is_not() -> None:
         assert "none was worked on" in workers.trouble()
         workers.is_leader.clear()
         assert workers.trouble() == "", "a replica that stands by is not asked to work"
+        assert metrics.QUEUE_AGE.collect()[0].samples[0].value == 0, "nor is anybody alarmed"
