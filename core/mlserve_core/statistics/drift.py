@@ -25,6 +25,8 @@ from mlserve_core.wire import FeatureCounts, ProfileCounts
 CLASSIC_ALPHA: Final = 0.05
 PREDICTION: Final = "prediction"
 CONFIDENCE: Final = "confidence"
+ACCURACY: Final = "accuracy"
+"""Name of the labels' finding among a window's features; `spec.drift.features` can switch it off or ask for more."""
 MEAN_KOLMOGOROV: Final = math.sqrt(math.pi / 2) * math.log(2)
 """Mean of D/√(1/n + 1/m) under no drift: the noise of a distribution for which none was measured."""
 
@@ -100,6 +102,19 @@ class DriftResult(Result):
     performance_drifted: bool = False
     """Labels say that fewer predictions are right than in the reference; told among the features as `accuracy`."""
     message: str = ""
+
+    @property
+    def moved(self) -> bool | None:
+        """Whether inputs or predictions are away from the reference; None where too few rows were seen.
+
+        What labels say is left out: where two versions run side by side, labels compare them with each other, and
+        that is better evidence than a reference of another time.
+        """
+        if self.verdict is not DriftVerdict.DRIFT:
+            return {DriftVerdict.NO_DRIFT: False}.get(self.verdict)
+        if not self.performance_drifted or any(item.drifted and item.name != ACCURACY for item in self.features):
+            return True
+        return False if self.rows_needed is not None and self.rows >= self.rows_needed else None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mlserve_core.statistics.drift import FeatureDrift, severity_of
+from mlserve_core.statistics.drift import ACCURACY, FeatureDrift, severity_of
 from mlserve_core.statistics.page_hinkley import PageHinkley, threshold
 from mlserve_core.statistics.profile import UNIT_BINS
 from mlserve_core.statistics.two_sample import excess_p_value
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from mlserve_core.statistics.profile import PredictionProfile, ReferenceProfile
     from mlserve_core.wire import ProfileCounts
 
-ACCURACY: Final = "accuracy"
-"""Name of the labels' finding among a window's features; `spec.drift.features` can switch it off or ask for more."""
 ESTIMATED_ACCURACY: Final = "estimated_accuracy"
 ACCURACY_DROP: Final = 0.05
 """Relative drop of accuracy that counts, unless the settings name another."""

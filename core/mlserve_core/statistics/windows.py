@@ -14,6 +14,7 @@ from pydantic import Field
 
 from mlserve_core.statistics import panes
 from mlserve_core.statistics.drift import (
+    ACCURACY,
     DriftResult,
     DriftSettings,
     DriftVerdict,
@@ -24,7 +25,7 @@ from mlserve_core.statistics.drift import (
     rows_needed,
 )
 from mlserve_core.statistics.page_hinkley import PageHinkley
-from mlserve_core.statistics.performance import ACCURACY, Labels, estimated_accuracy, judge
+from mlserve_core.statistics.performance import Labels, estimated_accuracy, judge
 from mlserve_core.statistics.profile import ReferenceProfile
 from mlserve_core.wire import ProfileCounts
 

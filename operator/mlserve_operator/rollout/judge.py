@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from mlserve_core.api.v1alpha1 import DriftAction, Reason, RegressionAction
 from mlserve_core.statistics import decision, eprocess
 from mlserve_core.statistics.decision import COLLAPSE, Action, Findings
-from mlserve_core.statistics.drift import DriftVerdict
 from mlserve_operator.rollout import bins
 from mlserve_operator.rollout.analysis import BINARY
 from mlserve_operator.rollout.evidence import CheckEvidence, CheckReport, Evidence, Verdict, strength
@@ -144,7 +143,6 @@ def _conclude(
 
 
 def _findings(state: RolloutState, evidence: Evidence, failed: set[str], observation: Observation) -> Findings:
-    known = {DriftVerdict.DRIFT: True, DriftVerdict.NO_DRIFT: False}
     stable, canary = observation.drift.get(state.stable or ""), observation.drift.get(state.canary or "")
     return Findings(
         harm=bool(failed & HARM),
@@ -153,8 +151,8 @@ def _findings(state: RolloutState, evidence: Evidence, failed: set[str], observa
         collapse="confidence" in failed
         or ("predictions" in failed and evidence.predictions.total_variation >= COLLAPSE),
         predictions="predictions" in failed,
-        canary_drift=known.get(canary.verdict) if canary else None,
-        stable_drift=known.get(stable.verdict) if stable else None,
+        canary_drift=canary.moved if canary else None,
+        stable_drift=stable.moved if stable else None,
     )
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, Phase
 from mlserve_core.statistics import ProfileCounter, ProfileError, ReferenceProfile
-from mlserve_core.statistics.drift import CONFIDENCE, PREDICTION, DriftVerdict
-from mlserve_core.statistics.performance import ACCURACY, Labels
+from mlserve_core.statistics.drift import ACCURACY, CONFIDENCE, PREDICTION, DriftVerdict
+from mlserve_core.statistics.performance import Labels
 from mlserve_core.statistics.windows import check_once
 from mlserve_core.wire import LATENCY_EDGES_MICROS, FeedbackCounts, LaneCounts, TelemetrySnapshot, latency_bucket
 from mlserve_operator.rollout import drift

@@ -9,9 +9,11 @@ import pytest
 
 from mlserve_core.statistics import ProfileCounter, ReferenceProfile, build_profile, panes
 from mlserve_core.statistics.drift import (
+    ACCURACY,
     DriftResult,
     DriftSettings,
     DriftVerdict,
+    FeatureDrift,
     Severity,
     compare,
     reference_rows_needed,
@@ -20,7 +22,7 @@ from mlserve_core.statistics.drift import (
     shortage,
 )
 from mlserve_core.statistics.page_hinkley import PageHinkley
-from mlserve_core.statistics.performance import ACCURACY, ESTIMATED_ACCURACY, Labels, estimated_accuracy, judge
+from mlserve_core.statistics.performance import ESTIMATED_ACCURACY, Labels, estimated_accuracy, judge
 from mlserve_core.statistics.windows import MAX_EXTENSION, Window, advance, check_once
 from mlserve_core.wire import ProfileCounts
 
@@ -265,6 +267,30 @@ def test_fewer_right_answers_on_unmoved_inputs_are_drift_told_with_severity_and_
     worse = results[1]
     assert (worse.performance_drifted, worse.severity, worse.features[0].name) == (True, Severity.HIGH, ACCURACY)
     assert worse.message == "drift of accuracy (70.0% of 1000 labels, 90.0% in the reference)"
+
+
+AGE, LABELS = FeatureDrift(name="age", drifted=True), FeatureDrift(name=ACCURACY, drifted=True)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "features", "rows", "moved"),
+    [
+        pytest.param("NoDrift", (), 1000, False, id="no drift"),
+        pytest.param("InsufficientData", (), 10, None, id="too few rows"),
+        pytest.param("Drift", (AGE,), 1000, True, id="inputs"),
+        pytest.param("Drift", (AGE, LABELS), 1000, True, id="inputs and labels"),
+        pytest.param("Drift", (LABELS,), 1000, False, id="labels alone"),
+        pytest.param("Drift", (LABELS,), 10, None, id="labels alone, and too few rows to judge inputs"),
+    ],
+)
+def test_labels_do_not_pass_for_moved_inputs_when_versions_are_compared(
+    verdict: str, features: tuple[FeatureDrift, ...], rows: int, moved: bool | None
+) -> None:
+    result = DriftResult(
+        verdict=DriftVerdict(verdict), features=features, rows=rows, rows_needed=500,
+        performance_drifted=LABELS in features,
+    )  # fmt: skip
+    assert result.moved is moved
 
 
 def test_a_drop_too_small_for_any_window_is_found_over_many() -> None:

@@ -462,14 +462,17 @@ def test_words_for_the_predictions_of_a_regression_are_refused() -> None:
 
 
 def test_labels_show_drift_that_inputs_do_not() -> None:
+    truth = np.where(ALL[:, 0] + ALL[:, 1] > 0, "yes", "no")
+    answer = np.where(np.arange(20_000) < 19_000, truth, np.where(truth == "yes", "no", "yes"))
     profile = build_profile(
-        ALL, feature_names=FEATURES, predictions=["yes"] * 20_000, classes=["no", "yes"],
-        confidence=[0.9] * 20_000, labels=["yes"] * 19_000 + ["no"] * 1_000,
-    )  # fmt: skip
+        ALL, feature_names=FEATURES, predictions=answer, classes=["no", "yes"], confidence=[0.9] * 20_000, labels=truth
+    )
     found = check(profile, logged(2000, 1, labels=1, wrong=0.3))
     assert found["decision"] == "Alert"
     assert found["drift"]["performanceDrifted"] is True
     assert found["drift"]["accuracy"] == pytest.approx(0.7, abs=0.03)
+    both = replay(profile, logged(4000, 3, labels=1, wrong=0.3), logged(2000, 4, labels=1, wrong=0.3))
+    assert (both["decision"], both["drift"]["verdict"]) == ("Promote", "Drift"), "as wrong as each other"
 
 
 def test_versions_logged_at_different_times_are_not_compared() -> None:
