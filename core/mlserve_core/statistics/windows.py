@@ -36,6 +36,8 @@ MAX_EXTENSION: Final = 12
 """Durations after which a window is closed whatever it has."""
 CONFIRM: Final = 2
 MEMORY: Final = 3
+NAMED: Final = 5
+"""Features that a message names."""
 
 
 class History(Result):
@@ -149,7 +151,8 @@ def summarise(
     reference = profile.predictions.accuracy
     message = f"no drift in {rows} rows" if judged else _too_few(rows, needed)
     if drifted:
-        message = f"drift of {', '.join(item.name for item in drifted[:5])}"
+        more = f" and {len(drifted) - NAMED} more" if len(drifted) > NAMED else ""
+        message = f"drift of {', '.join(item.name for item in drifted[:NAMED])}{more}"
     worse = any(item.name == ACCURACY for item in told if item.drifted)
     if worse and reference is not None:
         message += f" ({labels.right / labels.total:.1%} of {labels.total} labels, {reference:.1%} in the reference)"

@@ -411,3 +411,9 @@ def test_predictions_and_confidence_can_be_left_out_like_any_feature() -> None:
         "feature_0", "prediction", "confidence",
     }  # fmt: skip
     assert compare(LABELLED, counter.counts(), quiet) == []
+
+
+def test_a_message_names_the_strongest_and_counts_the_others() -> None:
+    moved = check_once(PROFILE, counts(RNG.normal(2, 1, (1000, FEATURES))), SETTINGS)
+    assert moved.message.startswith("drift of feature_")
+    assert moved.message.endswith(f" and {FEATURES - 5} more")
