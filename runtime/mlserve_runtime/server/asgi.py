@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
+from mlserve_runtime.batching.batcher import Batcher
 from mlserve_runtime.calls import Call, Reply, Route, error_body
 from mlserve_runtime.dataplane import DataPlane
 from mlserve_runtime.errors import ServingError
@@ -40,11 +41,15 @@ class Front:
         self._application = application
         self._stamp: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
-    def arriving(self, change: int) -> None:
-        """Count requests whose body is on its way: a batch may wait for them (see Batcher.arriving)."""
+    def expect_body(self) -> Batcher | None:
+        """A body is on its way: a batch may wait for it (see Batcher.arriving). Returns who counts it until it is here.
+
+        Until then another model may have been opened, with a batcher of its own.
+        """
         batcher = self.plane.batcher
         if batcher is not None:
-            batcher.arriving += change
+            batcher.arriving += 1
+        return batcher
 
     def common_head(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
         """The header lines every answer of this second shares, rendered once."""

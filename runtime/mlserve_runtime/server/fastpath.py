@@ -1,7 +1,7 @@
 """Predictions without an ASGI task: the hot path of the public port.
 
 Per request, the generic path builds a scope, an event, a task and two messages, which costs more than a small model.
-So uvicorn's httptools protocol is extended: a plain prediction (POST to a prediction path, a declared body length, no
+So uvicorn's connection is extended: a plain prediction (POST to a prediction path, a declared body length, no
 request still being answered on the connection) goes from the parser to the data plane and from there to the socket
 in two function calls. Everything else - other paths, chunked or compressed bodies, `Expect`, pipelined requests - takes
 uvicorn's own way through the same data plane, so nothing is answered by different rules.
@@ -15,12 +15,12 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from mlserve_runtime.calls import Call, Reply, Route, error_body
 from mlserve_runtime.server.bodies import MAX_LENGTH_DIGITS, compress_for, too_large
+from mlserve_runtime.server.connection import Connection
 
 if TYPE_CHECKING:
+    from mlserve_runtime.batching.batcher import Batcher
     from mlserve_runtime.server.asgi import Front
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -35,6 +35,7 @@ class Exchange:
     __slots__ = (
         "call",
         "disconnected",
+        "expected_by",
         "headers",
         "keep_alive",
         "length",
@@ -53,9 +54,17 @@ class Exchange:
         self.parts: list[bytes] = []
         self.size = 0
         self.call: Call | None = None
+        self.expected_by: Batcher | None = None
+        """Who was told that its body is on the way."""
         self.response_complete = False
         self.disconnected = False
         self.message_event = _NO_EVENT
+
+    def arrived(self) -> None:
+        """Its body is here, or will never be."""
+        if self.expected_by is not None:
+            self.expected_by.arriving -= 1
+            self.expected_by = None
 
 
 class _NoEvent:
@@ -69,7 +78,7 @@ class _NoEvent:
 _NO_EVENT: Final = _NoEvent()
 
 
-class PredictionProtocol(HttpToolsProtocol):
+class PredictionProtocol(Connection):
     """uvicorn's HTTP/1.1 connection with a short cut for predictions."""
 
     front: Front
@@ -79,16 +88,18 @@ class PredictionProtocol(HttpToolsProtocol):
         """A scope is built only for requests that take the generic path."""
         self.url = b""
         self.headers = []
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
         """Take the short cut if this request allows it."""
+        if not self.head_ended():
+            return
         exchange = self._begin()
         if exchange is None:
             url, headers = self.url, self.headers
             super().on_message_begin()
             self.url = url
             self.headers.extend(headers)
-            self.expect_100_continue = (b"expect", b"100-continue") in headers
             super().on_headers_complete()
             return
         self.cycle = exchange  # type: ignore[assignment]
@@ -99,6 +110,7 @@ class PredictionProtocol(HttpToolsProtocol):
         if type(exchange) is not Exchange:
             super().on_body(body)
             return
+        self._unseen = 0
         exchange.parts.append(body)
         exchange.size += len(body)
 
@@ -108,12 +120,13 @@ class PredictionProtocol(HttpToolsProtocol):
         if type(exchange) is not Exchange:
             super().on_message_complete()
             return
-        if exchange.response_complete:
+        if exchange.response_complete or self._upgrading:
             return
+        self._unseen = 0
         parts = exchange.parts
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         front = self.front
-        front.arriving(-1)
+        exchange.arrived()
 
         def reply(answer: Reply) -> None:
             self._write(exchange, answer)
@@ -129,13 +142,13 @@ class PredictionProtocol(HttpToolsProtocol):
             if exchange.call is not None:
                 self.front.plane.abandon(exchange.call)
             else:
-                self.front.arriving(-1)
+                exchange.arrived()
         super().connection_lost(exc)
 
     def _begin(self) -> Exchange | None:
         parser = self.parser
-        if parser.get_method() != b"POST" or self.limit_concurrency is not None:
-            return None
+        if parser.get_method() != b"POST" or self.flow.write_paused:
+            return None  # who does not read its answers waits for room on the generic path
         route = self.front.routes.find(self.url)
         if route is None:
             return None
@@ -156,7 +169,7 @@ class PredictionProtocol(HttpToolsProtocol):
             error = too_large(limit)
             self._write(exchange, Reply(error.status, error_body(str(error))))
         else:
-            self.front.arriving(1)
+            exchange.expected_by = self.front.expect_body()
         return exchange
 
     def _write(self, exchange: Exchange, reply: Reply) -> None:
@@ -191,7 +204,10 @@ class PredictionProtocol(HttpToolsProtocol):
             self.on_response_complete()
         else:
             self.server_state.total_requests += 1
-            transport.close()
+            if exchange.call is None:
+                self.close_unread()
+            else:
+                transport.close()
 
 
 def protocol_for(front: Front) -> type[PredictionProtocol]:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import uvicorn
 
+from mlserve_runtime.server.connection import Connection
+
 _KEEP_ALIVE_SECONDS: Final = 75
 
 
@@ -22,7 +24,9 @@ class EmbeddedServer(uvicorn.Server):
         yield
 
 
-def embed(application: Any, protocol: Any = "httptools", *, unix_socket: Path | None = None) -> EmbeddedServer:
+def embed(
+    application: Any, protocol: type[Connection] = Connection, *, unix_socket: Path | None = None
+) -> EmbeddedServer:
     """A server for an ASGI application; `serve(sockets=[...])` runs it, without sockets on `unix_socket`."""
     config = uvicorn.Config(
         application,

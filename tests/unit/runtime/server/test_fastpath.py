@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mlserve_runtime.calls import Call, Reply
@@ -25,11 +26,12 @@ class Plane:
         self.calls: list[Call] = []
         self.abandoned: list[Call] = []
         self.hold = False
+        self.answer = b"fast:"
 
     def handle(self, call: Call) -> None:
         self.calls.append(call)
         if not self.hold:
-            call.reply(Reply(200, b"fast:" + call.body))
+            call.reply(Reply(200, self.answer + call.body))
 
     def abandon(self, call: Call) -> None:
         self.abandoned.append(call)
@@ -41,13 +43,14 @@ class FrontDouble:
     def __init__(self) -> None:
         self.plane = Plane()
         self.routes = self
-        self.arrived = 0
+        self.arriving = 0
 
     def find(self, path: bytes) -> object | None:
         return self if path == b"/predict" else None
 
-    def arriving(self, change: int) -> None:
-        self.arrived += change
+    def expect_body(self) -> FrontDouble:
+        self.arriving += 1
+        return self
 
     def common_head(self, _headers: Any) -> bytes:
         return b"x-common: 1\r\n"
@@ -128,7 +131,7 @@ async def test_a_body_in_pieces(served: Any) -> None:
     front, port = served
     whole = post(b"abcdefgh")
     assert await ask(port, *[whole[i : i + 1] for i in range(len(whole))]) == [b"fast:abcdefgh"]
-    assert front.arrived == 0
+    assert front.arriving == 0
 
 
 async def test_one_connection_many_requests(served: Any) -> None:
@@ -164,11 +167,11 @@ async def test_a_connection_lost_within_a_body_is_no_longer_expected(served: Any
     front, port = served
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(post(b"12345")[:-3])
-    while not front.arrived:
+    while not front.arriving:
         await asyncio.sleep(0)
     writer.close()
     await writer.wait_closed()
-    while front.arrived:
+    while front.arriving:
         await asyncio.sleep(0)
 
 
@@ -184,10 +187,97 @@ async def test_a_declared_length_over_the_limit_is_refused_before_the_body(serve
     await writer.wait_closed()
 
 
+UPGRADE = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__")
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000], ids=["bytes", "pieces", "whole"])
+async def test_an_upgrade_to_http_2_is_ignored_and_the_body_read(served: Any, size: int) -> None:
+    """Java's HttpClient asks for it with its first request of a connection."""
+    requests = post(b"ab", *UPGRADE) + post(b"cd") + post(b"ef", *UPGRADE) + post(b"gh", *UPGRADE, path=b"/other")
+    pieces = [requests[i : i + size] for i in range(0, len(requests), size)]
+    assert await ask(served[1], *pieces, answers=4) == [b"fast:ab", b"fast:cd", b"fast:ef", b"slow:gh"]
+
+
+@pytest.mark.parametrize("word", [b"100-continue", b"100-Continue"])
+async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(served: Any, word: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served[1])
+    head, _, body = post(b"ab", b"Expect: " + word).partition(b"\r\n\r\n")
+    writer.write(head + b"\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+    writer.write(body)
+    assert (await reader.readuntil(b"slow:ab")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    await writer.wait_closed()
+
+
+ENDLESS = {
+    "many-headers": (b"POST /predict HTTP/1.1\r\n", b"x-a: " + b"a" * 1000 + b"\r\n"),
+    "one-header": (b"POST /predict HTTP/1.1\r\nx-a: ", b"a" * 1000),
+    "address": (b"GET /", b"a" * 1000),
+    "trailers": (CHUNKED.removesuffix(b"\r\n"), b"x-a: " + b"a" * 1000 + b"\r\n"),
+    "one-trailer": (CHUNKED.removesuffix(b"\r\n") + b"x-a: ", b"a" * 1000),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+async def test_headers_without_end_are_refused(served: Any, kind: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served[1])
+    begin, more = ENDLESS[kind]
+    writer.write(begin)
+    for _ in range(200):
+        writer.write(more)
+        await writer.drain()
+    answer = await reader.read()
+    assert b"HTTP/1.1 431 " in answer
+    assert b"the headers are larger than 65536 bytes" in answer
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_many_requests_in_few_pieces_are_no_large_head(served: Any) -> None:
+    requests = post(b"ab", b"x-a: " + b"a" * 1000) * 200
+    assert await ask(served[1], requests, answers=200) == [b"fast:ab"] * 200
+
+
+async def test_trailers_are_no_headers(served: Any) -> None:
+    trailing = CHUNKED.removesuffix(b"\r\n") + b"x-late: 1\r\n\r\n"
+    assert await ask(served[1], trailing) == [b"slow:ab"]
+
+
+async def test_a_client_that_reads_no_answers_is_not_answered_without_end(served: Any) -> None:
+    front, port = served
+    front.plane.answer = b"x" * 1_000_000
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
+    writer.write(post(b"ab") * 100)
+    await writer.drain()
+    answers = b""
+    while answers.count(b"HTTP/1.1") < 100:
+        answers += (await reader.read(1 << 20)).replace(b"x", b"")
+    assert b"slow:ab" in answers  # the generic path, which waits until there is room to write
+    assert len(front.plane.calls) < 100
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_who_still_sends_reads_why_it_was_refused(served: Any) -> None:
+    """Closed at once, the connection would be reset, and the client's library would know of nothing but that."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served[1])
+    writer.write(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
+    answer = await reader.readuntil(b'bytes"}')
+    assert answer.startswith(b"HTTP/1.1 413")
+    for _ in range(100):
+        writer.write(b"x" * 100_000)
+        await writer.drain()
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+
+
 def test_uvicorn_has_what_the_short_cut_relies_on() -> None:
     source = inspect.getsource(HttpToolsProtocol)
-    for name in ("self.cycle", "self.pipeline", "self.server_state", "self.flow", "self.limit_concurrency", "self.url"):
+    for name in ("self.cycle", "self.pipeline", "self.server_state", "self.flow", "self.parser", "self.url"):
         assert name in source
+    assert "self.write_paused" in inspect.getsource(FlowControl)
     used_of_a_cycle = {"response_complete", "disconnected", "message_event", "keep_alive"}
     assert used_of_a_cycle <= set(Exchange.__slots__)
     cycle = inspect.getsource(RequestResponseCycle.__init__)

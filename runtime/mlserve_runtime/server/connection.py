@@ -1,0 +1,118 @@
+"""An HTTP/1.1 connection that cannot be used to fill the memory, and that no ordinary client is refused on.
+
+uvicorn's httptools protocol keeps every header it is sent, however many, takes a request with `Upgrade: h2c` (the first
+one of Java's HttpClient) for one without a body, and closes a connection while its client is still sending, which
+makes the kernel throw away the answer. Both ports use this one instead.
+
+Relies on attributes of uvicorn's HttpToolsProtocol; tests/unit/runtime/server/test_fastpath.py holds them in place.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mlserve_runtime.calls import error_body
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""Of request line and headers, and of anything else that is neither body nor the end of a message."""
+_LINGER_SECONDS: Final = 2.0
+"""How long a client that was answered early may go on sending into the void."""
+_HEAD_TOO_LARGE: Final = error_body(f"the headers are larger than {MAX_HEAD_BYTES} bytes")
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection with limits."""
+
+    _in_head = False
+    _unseen = 0
+    """Bytes that led to nothing yet: no head that ended, no body, no end of a message."""
+    _upgrading = False
+    _lingering = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; what asks for another protocol is read as if it had not."""
+        if self._lingering:
+            return
+        self._unset_keepalive_if_required()
+        self._unseen += len(data)
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._without_upgrade() + data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self.logger.warning("Invalid HTTP request received.")
+                self.send_400_response("Invalid HTTP request received.")
+                return
+            else:
+                break
+        if self._unseen > MAX_HEAD_BYTES:
+            self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; trailers of a chunked body are none."""
+        if self._in_head:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Begin the request."""
+        if self.head_ended():
+            self.expect_100_continue = self.expects_continue()
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Part of a body."""
+        self._unseen = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a request."""
+        self._unseen = 0
+        if not self._upgrading:
+            super().on_message_complete()
+
+    def head_ended(self) -> bool:
+        """Note that the head is complete; False where it will be read again without its upgrade."""
+        self._in_head = False
+        self._unseen = 0
+        self._upgrading = self.parser.should_upgrade()
+        return not self._upgrading
+
+    def expects_continue(self) -> bool:
+        """Whether the client waits for a word before it sends the body."""
+        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers)
+
+    def close_unread(self) -> None:
+        """Close although the client still sends; it reads the answer first."""
+        self._lingering = True
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _without_upgrade(self) -> bytes:
+        """The head that asked for another protocol, for a new parser: an Upgrade may always be ignored (RFC 9110, 7.8).
+
+        httptools has skipped the body, which such a request has like any other.
+        """
+        old = self.parser
+        lines = [b"%s %s HTTP/%s" % (old.get_method(), self.url, old.get_http_version().encode())]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        self._upgrading = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _refuse_head(self) -> None:
+        self.logger.warning("Request headers are too large.")
+        head = (
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        )
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(_HEAD_TOO_LARGE) + _HEAD_TOO_LARGE)
+        self.close_unread()
