@@ -56,20 +56,12 @@ class Worker:
         self._loop = loop
         self._name = name
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._thread = self._start()
         self.restarts = 0
-
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        """Threads that ended and were replaced."""
+        self._thread = self._start()
 
     def submit(self, task: _Task) -> None:
         """Run a batch; `task.done` is called on the event loop."""
-        if not self.alive:
-            self.restarts += 1
-            logger.error("the worker thread had ended; a new one takes over")
-            self._thread = self._start()
         self._tasks.put(task)
 
     def close(self) -> None:
@@ -85,11 +77,11 @@ class Worker:
         while (task := self._tasks.get()) is not None:
             try:
                 outcome = execute(task.batch.slices, self._run)
-            except BaseException as error:  # SystemExit in a model must not leave its callers waiting
-                failed: list[Answer | ServingError] = [
-                    ModelFailedError(f"the worker ended: {type(error).__name__}") for _ in task.batch.slices
-                ]
-                self._answer(task, Outcome(results=failed))
+            except BaseException as error:  # a model must not leave its callers waiting, whatever it raises
+                # Before the answer: the loop may hand over the next batch while this thread still ends.
+                self.restarts += 1
+                self._thread = self._start()
+                self._answer(task, _failed(task.batch, error))
                 raise
             self._answer(task, outcome)
             del task, outcome
@@ -186,11 +178,16 @@ class Batcher:
         if not job.done:
             self.queue.cancel(job)
             self.in_flight -= 1
+            self._end_if_done()
 
     def close(self) -> None:
         """Take nothing more; what is queued still runs."""
         self._closed = True
-        if not self.in_flight:
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        """Let the worker go once nobody waits any more: it holds the model, which may have been replaced."""
+        if self._closed and not self.in_flight:
             self.worker.close()
 
     def _dispatch(self) -> None:
@@ -208,7 +205,11 @@ class Batcher:
         self._running = batch
         self._busy_since = self._busy_since or now
         if self._fits_in_place(batch.rows):
-            self._completed(batch, execute(batch.slices, self._run))
+            try:
+                outcome = execute(batch.slices, self._run)
+            except BaseException as error:  # noqa: BLE001 - no more than on the worker may it leave anybody waiting
+                outcome = _failed(batch, error)
+            self._completed(batch, outcome)
             return
         self.worker.submit(_Task(batch, self._completed))
 
@@ -249,10 +250,12 @@ class Batcher:
         if self.queue.rows and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._dispatch)
+        self._end_if_done()
         if self._observer is not None:
-            self._observer.batch_done(batch, outcome)
-        if self._closed and not self.in_flight:
-            self.worker.close()
+            try:
+                self._observer.batch_done(batch, outcome)
+            except Exception:  # the answers are out: no mistake in counting them may reach those who asked
+                logger.exception("counting a batch failed")
 
     def _answer(self, batch: Batch, outcome: Outcome, now: float) -> None:
         for piece, result in zip(batch.slices, outcome.results, strict=True):
@@ -270,6 +273,9 @@ class Batcher:
 
     def _finish(self, job: Job, now: float) -> None:
         self.queue.cancel(job)  # slices of a failed job that still wait must not run
+        self._hand_out(job, now)
+
+    def _hand_out(self, job: Job, now: float) -> None:
         job.finished = now
         self.in_flight -= 1
         try:
@@ -298,15 +304,22 @@ class Batcher:
                 )
                 late.append(job)
         for job in late:
-            job.finished = now
-            self.in_flight -= 1
-            job.on_done(job)
+            self._hand_out(job, now)
+        self._end_if_done()
         deadlines = [job.deadline for job in running if not job.done]
         following = self.queue.next_deadline()
         if following is not None:
             deadlines.append(following)
         if deadlines:
             self._arm_expiry(min(deadlines), now)
+
+
+def _failed(batch: Batch, error: BaseException) -> Outcome:
+    """What is said of a batch whose model raised what is no Exception."""
+    logger.error("the model raised what is no Exception: %s", type(error).__name__)
+    return Outcome(
+        results=[ModelFailedError(f"the model ended its thread: {type(error).__name__}") for _ in batch.slices]
+    )
 
 
 def _collect(job: Job, answer: Answer) -> bool:

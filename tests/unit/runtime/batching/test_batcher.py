@@ -200,13 +200,80 @@ async def test_a_worker_that_dies_answers_and_is_replaced() -> None:
         job = await submit(batcher)
         assert isinstance(job.error, ModelFailedError)
         deadly = False
-        while batcher.worker.alive:
-            await asyncio.sleep(0)
-        assert (await submit(batcher)).error is None
+        assert (await submit(batcher)).error is None  # at once: the old thread may still be ending
         assert batcher.worker.restarts == 1
         batcher.close()
     finally:
         threading.excepthook = caught
+
+
+async def test_what_is_no_exception_ends_nothing_in_place_either() -> None:
+    error: type[BaseException] | None = None
+
+    def model(inputs: dict[str, Any]) -> Any:
+        if error is not None:
+            raise error
+        return inputs["x"]
+
+    batcher = make(model, in_place_seconds=10.0)
+    for _ in range(10):
+        await submit(batcher)
+    error = GeneratorExit
+    assert isinstance((await submit(batcher)).error, ModelFailedError)
+    error = None
+    assert (await submit(batcher)).error is None
+    assert batcher.worker.restarts == 0
+    batcher.close()
+
+
+async def test_an_observer_that_fails_harms_nobody() -> None:
+    class Broken:
+        def batch_done(self, *_: Any) -> None:
+            raise ValueError
+
+    batcher = make(lambda inputs: inputs["x"], observer=Broken(), in_place_seconds=10.0)
+    for _ in range(10):
+        await submit(batcher)
+    done: list[Job] = []
+    job = Job({"x": np.zeros((1, 1))}, 1, time.perf_counter() + 10, done.append)
+    batcher.submit(job, alone=True)  # runs within submit, so an error would be taken for a refusal of the request
+    assert done == [job]
+    batcher.close()
+
+
+async def test_an_answer_that_fails_does_not_keep_others_from_expiring() -> None:
+    gate = Gate()
+    batcher = make(gate)
+    first = submit(batcher)
+    await started(gate)
+
+    def fail(_: Job) -> None:
+        raise ValueError
+
+    deadline = time.perf_counter() + 0.05
+    batcher.submit(Job({"x": np.zeros((1, 1))}, 1, deadline, fail))
+    late = [submit(batcher, timeout=0.05), submit(batcher, timeout=0.1)]
+    assert [type(job.error) for job in await asyncio.gather(*late)] == [DeadlineExceededError] * 2
+    gate.go.release()
+    await first
+    batcher.close()
+
+
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+async def test_a_closed_batcher_lets_the_model_go_whatever_became_of_the_last_request(end: str) -> None:
+    gate, others = Gate(), set(threading.enumerate())
+    batcher = make(gate)
+    (thread,) = set(threading.enumerate()) - others
+    running = submit(batcher, timeout=0.1 if end == "expired" else 10.0)
+    await started(gate)
+    batcher.close()
+    if end == "expired":
+        await running
+    else:
+        batcher.cancel(running.job)  # type: ignore[attr-defined]
+    gate.go.release()
+    await asyncio.to_thread(thread.join, 10)
+    assert not thread.is_alive()
 
 
 async def test_a_closed_batcher_finishes_and_takes_nothing() -> None:
