@@ -189,7 +189,7 @@ def climb(state: RolloutState, observation: Observation) -> Transition:
 def has_passed(state: RolloutState, observation: Observation) -> bool:
     """Whether every step is over with a good verdict, so that only a person is waited for."""
     steps = plan.steps(state, observation.spec)
-    if state.step is None or plan.next_step(state) < len(steps):
+    if not steps or state.step is None or plan.next_step(state) < len(steps):
         return False
     last = steps[-1]
     if not _good(state) or state.step_started_at is None or _held(state, observation) < last.hold_seconds:

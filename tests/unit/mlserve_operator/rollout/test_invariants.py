@@ -239,12 +239,14 @@ def _nobody_ready(before: RolloutState, seen: Observation) -> bool:
     spec=specs,
     start=st.lists(calm, min_size=0, max_size=25),
     history=st.lists(st.one_of(shocks, calm, calm), min_size=10, max_size=60),
+    edits=st.dictionaries(st.integers(0, 60), specs, max_size=2),
 )
 def test_every_history_keeps_the_invariants(
-    spec: ModelDeploymentSpec, start: list[Shock], history: list[Shock]
+    spec: ModelDeploymentSpec, start: list[Shock], history: list[Shock], edits: dict[int, ModelDeploymentSpec]
 ) -> None:
     cluster = Cluster(spec)
-    for shock in [*start, *history]:
+    for tick, shock in enumerate([*start, *history]):
+        cluster.spec = edits.get(tick, cluster.spec)
         seen = cluster.observe(shock)
         before = cluster.state
         decision = step(before, seen)

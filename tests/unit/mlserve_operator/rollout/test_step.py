@@ -413,6 +413,14 @@ def look_again(
     return step(state, seen(state, now=NOW + 15 * number, pods=pods, spec=spec(**rollout))).state
 
 
+def test_a_promotion_is_carried_out_though_the_steps_were_taken_away() -> None:
+    state = phase_state(Phase.PROGRESSING)
+    asked = seen(state, spec=spec(strategy="AllAtOnce"), command=Command.parse("promote:1"))
+    after = step(state, asked).state
+    assert after.last_command is not None
+    assert after.last_command.message == "v2 is promoted as soon as its pods are ready"
+
+
 def verdict(state: RolloutState, check: str) -> Verdict:
     """What the newest look says of one check."""
     assert state.evidence is not None
