@@ -261,17 +261,16 @@ async def test_an_answer_that_fails_does_not_keep_others_from_expiring() -> None
 
 @pytest.mark.parametrize("end", ["cancelled", "expired"])
 async def test_a_closed_batcher_lets_the_model_go_whatever_became_of_the_last_request(end: str) -> None:
-    gate, others = Gate(), set(threading.enumerate())
-    batcher = make(gate)
+    others = set(threading.enumerate())
+    batcher = make(Gate(open_=True), max_delay=0.2)
     (thread,) = set(threading.enumerate()) - others
-    running = submit(batcher, timeout=0.1 if end == "expired" else 10.0)
-    await started(gate)
+    batcher.arriving = 1  # so that the request waits
+    waiting = submit(batcher, timeout=0.05 if end == "expired" else 10.0)
     batcher.close()
     if end == "expired":
-        await running
+        await waiting
     else:
-        batcher.cancel(running.job)  # type: ignore[attr-defined]
-    gate.go.release()
+        batcher.cancel(waiting.job)  # type: ignore[attr-defined]
     await asyncio.to_thread(thread.join, 10)
     assert not thread.is_alive()
 
