@@ -13,7 +13,7 @@ from mlserve_cli.findings import accuracy_words, by_effect, strongest, summarise
 from mlserve_cli.kubectl import RESOURCE, Kubectl, cluster_options
 from mlserve_cli.operator_api import operator_get, operator_get_one, operator_options
 from mlserve_cli.output import at, console, field, output_option, print_json, show, table
-from mlserve_cli.tabular import Columns, read_columns, split_arms
+from mlserve_cli.tabular import Columns, read_columns, rows_of, split_arms
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec
 from mlserve_core.statistics.profile import ProfileError, ReferenceProfile
 
@@ -153,7 +153,7 @@ def replay(
         old, new = rows, read_columns(canary)
     else:
         raise CommandError("give the rows of the new version with --canary FILE, or name --arm-column COLUMN")
-    _note_unread(profile, old)
+    _note_unread(profile, old, new)
     try:
         result = run(profile, old, new, spec)
     except ProfileError as error:
@@ -180,13 +180,16 @@ def check(profile_path: str, data: str, policy: str | None, html: str | None, *,
     _tell(result, html, f"{data} against {profile_path}", as_json=as_json)
 
 
-def _note_unread(profile: ReferenceProfile, rows: Columns) -> None:
-    """Say which columns nothing is read from."""
-    from mlserve_operator.rollout.logged import RESERVED
+def _note_unread(profile: ReferenceProfile, *logs: Columns) -> None:
+    """Say of which columns and rows nothing is read."""
+    from mlserve_operator.rollout.logged import RESERVED, judged
 
-    unread = [name for name in rows if name not in {*profile.feature_names, *RESERVED}]
+    named = dict.fromkeys(name for log in logs for name in log)
+    unread = [name for name in named if name not in {*profile.feature_names, *RESERVED}]
     if unread and profile.projection is None:
         click.echo(f"note: not in the profile, and not compared: {', '.join(unread)}", err=True)
+    if unjudged := sum(rows_of(log) - rows_of(judged(log)) for log in logs):
+        click.echo(f"note: {unjudged} rows without a request_lane (previews, repeated users) do not count", err=True)
 
 
 def _tell(result: dict[str, Any], html: str | None, title: str, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import click
 from mlserve_cli.errors import CommandError
 from mlserve_cli.files import write_text
 from mlserve_cli.output import console, output_option, print_json, table
-from mlserve_cli.tabular import Columns, read_columns
+from mlserve_cli.tabular import Columns, read_columns, rows_of
 from mlserve_core.statistics.build import MIN_CATEGORY_SHARE, build_profile
 from mlserve_core.statistics.counter import category_name
 from mlserve_core.statistics.drift import DriftSettings, shortage
@@ -23,7 +23,7 @@ from mlserve_core.statistics.profile import (
     ProfileError,
     ReferenceProfile,
 )
-from mlserve_operator.rollout.logged import MAX_CLASSES, RESERVED, probabilities, statuses
+from mlserve_operator.rollout.logged import MAX_CLASSES, RESERVED, judged, probabilities, statuses
 
 
 @click.group()
@@ -43,16 +43,19 @@ def build(data: str, target: str, categorical: tuple[str, ...], model_name: str,
     Every column is a feature but prediction, score, label, latency_ms, status, timestamp and request_lane. Rows whose
     status is 400 or more were not answered and are left out.
     """
-    columns = read_columns(data)
+    logged = read_columns(data)
+    columns = judged(logged)
     try:
-        answered, left_out = _answered(columns, data)
+        answered, failed = _answered(columns, data)
         made, notes = profile_of(answered, categorical, data, model_name=model_name, model_digest=model_digest)
     except ProfileError as error:
         raise CommandError(str(error)) from None
     write_text(target, made.to_json())
     click.echo(f"wrote {target}: {made.rows} rows, {len(made.features)} features, digest {made.digest()}")
-    if left_out:
-        click.echo(f"{left_out} rows with a status of 400 or more are left out")
+    if failed:
+        click.echo(f"{failed} rows with a status of 400 or more are left out")
+    if unjudged := rows_of(logged) - rows_of(columns):
+        click.echo(f"{unjudged} rows without a request_lane (previews, repeated users) are left out")
     warnings = [
         *notes,
         *(f"{feature.name}: {words}" for feature in made.features if (words := _says_nothing(feature, made.rows))),
@@ -64,10 +67,10 @@ def build(data: str, target: str, categorical: tuple[str, ...], model_name: str,
 
 def _answered(columns: Columns, path: str) -> tuple[Columns, int]:
     """Rows that were answered, and how many were not."""
-    status = statuses(columns, path, len(next(iter(columns.values()))))
+    status = statuses(columns, path, rows_of(columns))
     good = (status < 400).tolist()
     if not any(good):
-        raise CommandError(f"every row of {path} has a status of 400 or more; give rows that were answered")
+        raise CommandError(f"no row of {path} is an answer to a user; give rows with a status below 400, not previews")
     kept = columns if all(good) else {name: list(itertools.compress(cells, good)) for name, cells in columns.items()}
     return kept, good.count(False)
 

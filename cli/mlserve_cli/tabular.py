@@ -33,9 +33,14 @@ def read_columns(path: str) -> Columns:
         columns = _parquet(file) if file.suffix.lower() in {".parquet", ".pq"} else _csv(file)
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror or error}") from None
-    if not columns or not len(next(iter(columns.values()))):
+    if not rows_of(columns):
         raise CommandError(f"{path} has no rows")
     return columns
+
+
+def rows_of(columns: Columns) -> int:
+    """How many rows there are."""
+    return len(next(iter(columns.values()), []))
 
 
 def split_arms(columns: Columns, arm_column: str, path: str) -> tuple[Columns, Columns]:

@@ -6,6 +6,7 @@ model. What cannot be understood is refused with its place; read as something el
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,15 @@ class Arm:
             return None
         first, last = np.quantile(self.times, [0.05, 0.95])
         return float(first), float(last)
+
+
+def judged(columns: Columns) -> dict[str, list[Any]]:
+    """Rows that count. Those that the runtime logged in no lane were previews, or a user's second request."""
+    rows = {name: list(cells) for name, cells in columns.items()}
+    keep = [category_name(lane) is not None for lane in rows.get("request_lane", [])]
+    if all(keep) or any(len(cells) != len(keep) for cells in rows.values()):
+        return rows
+    return {name: list(itertools.compress(cells, keep)) for name, cells in rows.items()}
 
 
 def read_arm(profile: ReferenceProfile, name: str, columns: Columns) -> Arm:

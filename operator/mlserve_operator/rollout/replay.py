@@ -19,7 +19,7 @@ from mlserve_core.statistics.performance import Labels
 from mlserve_core.statistics.windows import check_once
 from mlserve_core.wire import LATENCY_EDGES_MICROS, FeedbackCounts, LaneCounts, TelemetrySnapshot, latency_bucket
 from mlserve_operator.rollout import drift
-from mlserve_operator.rollout.logged import read_arm, with_predictions
+from mlserve_operator.rollout.logged import judged, read_arm, with_predictions
 from mlserve_operator.rollout.state import Observation, PodObservation, RevisionHealth, RolloutState
 from mlserve_operator.rollout.step import step
 
@@ -59,7 +59,7 @@ def replay(
     Raises:
         ProfileError: when the rows or the policy do not fit the profile; says where.
     """
-    columns = {STABLE: stable, CANARY: canary}
+    columns = {STABLE: judged(stable), CANARY: judged(canary)}
     profile = with_predictions(profile, columns)
     arms = {name: read_arm(profile, name, given) for name, given in columns.items()}
     policy = _policy(spec, arms)
@@ -86,6 +86,7 @@ def check(profile: ReferenceProfile, data: Columns, spec: ModelDeploymentSpec | 
     """Rows against a reference alone: the same JSON, with no looks and no canary."""
     policy = spec or ModelDeploymentSpec.model_validate({"model": {"uri": "file:///replay"}})
     _refuse_unknown(policy, profile)
+    data = judged(data)
     profile = with_predictions(profile, {"the data": data})
     result = _drift(profile, read_arm(profile, "the data", data), policy)
     drifted = result.verdict is DriftVerdict.DRIFT

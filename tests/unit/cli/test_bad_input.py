@@ -206,7 +206,8 @@ UNBUILDABLE = {
     "score in words": ({"score": ["high"] * ROWS}, "has 'high' in row 1, where a number belongs"),
     "score in percent": ({"score": [90] * ROWS}, "has 90 in row 1; a score is the probability"),
     "status in words": ({"status": ["ok"] * ROWS}, "has 'ok' in row 1, where a number belongs"),
-    "nothing answered": ({"status": [503] * ROWS}, "every row of"),
+    "nothing answered": ({"status": [503] * ROWS}, "is an answer to a user; give rows with a status below 400"),
+    "nothing but previews": ({"request_lane": [""] * ROWS}, "is an answer to a user"),
 }
 
 
@@ -224,6 +225,7 @@ NOTED = {
         {"prediction": HALF, "status": [500, *[200] * (ROWS - 1)]},
         "1 rows with a status of 400 or more are left out",
     ),
+    "previews": ({"request_lane": ["", *["live"] * (ROWS - 1)]}, "1 rows without a request_lane"),
     "rows without a label": ({"label": HALF}, "1 rows have no label, so accuracy is not profiled"),
     "one word among numbers": (
         {"amount": ["n/a", *columns()["amount"][1:]]},
@@ -239,6 +241,18 @@ def test_what_a_profile_leaves_out_is_said(tmp_path: Path, name: str) -> None:
     data = write(tmp_path / "log.csv", answers(**changed))
     result = run("profile", "build", "--data", data, "--output", str(tmp_path / "p.json"))
     assert (result.exit_code, message in result.output) == (0, True), result.output
+
+
+@pytest.mark.parametrize("command", ["check", "replay"])
+def test_previews_do_not_count(folder: Path, tmp_path: Path, command: str) -> None:
+    lanes = {"request_lane": ["", "live", "mirror"] * (ROWS // 3)}
+    data = write(tmp_path / "log.csv", answers(amount=[1e9, 50, 100] * (ROWS // 3), **lanes))
+    rows = ["--data", data] if command == "check" else ["--stable", data, "--canary", data]
+    result = run("drift", command, "--profile", str(folder / "profile.json"), *rows, "--json")
+    found = json.loads(result.stdout)
+    assert found["requests"]["stable"] == 2_000
+    assert max(item["outOfRange"] for item in found["drift"]["features"]) < 0.1
+    assert f"{1_000 if command == 'check' else 2_000} rows without a request_lane" in result.stderr
 
 
 def test_columns_that_nothing_is_read_from_are_named_beside_the_json(folder: Path, tmp_path: Path) -> None:
