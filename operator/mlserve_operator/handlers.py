@@ -96,7 +96,7 @@ def keys_of(body: Object, index: Index) -> Iterator[Key]:
         yield from _routers(namespace, metadata["name"])
     elif LABEL_MODELDEPLOYMENT in labels:
         yield Key(api.KIND, namespace, labels[LABEL_MODELDEPLOYMENT])
-    elif labels.get(LABEL_COMPONENT) == COMPONENT_ROUTER:
+    elif labels.get(LABEL_COMPONENT) == COMPONENT_ROUTER and LABEL_INSTANCE in labels:
         yield Key(ROUTER, namespace, labels[LABEL_INSTANCE])
         if body["kind"] == "Pod":  # a router that came or went changes what is confirmed
             for owner in index.of_kind(api.KIND, namespace):

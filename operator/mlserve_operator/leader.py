@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mlserve_operator import metrics
 from mlserve_operator.kube import lease_election
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LEASE_NAME: Final = "mlserve-operator"
 
-
-async def lead(kube: Kube, namespace: str, is_leader: asyncio.Event) -> None:
+async def lead(kube: Kube, namespace: str, lease: str, is_leader: asyncio.Event) -> None:
     """Hold `is_leader` set while this replica leads; stand again after a loss. Runs until cancelled."""
     identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}-{os.getpid()}"
 
@@ -38,4 +36,4 @@ async def lead(kube: Kube, namespace: str, is_leader: asyncio.Event) -> None:
         is_leader.clear()
 
     while True:
-        await lease_election(kube, namespace, LEASE_NAME, identity, started, stopped)
+        await lease_election(kube, namespace, lease, identity, started, stopped)

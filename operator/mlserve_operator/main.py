@@ -123,7 +123,7 @@ async def _lead(kube: Kube, settings: Settings, workers: Workers) -> None:
         metrics.LEADER.set(1)
         workers.is_leader.set()
         await asyncio.Event().wait()
-    await lead(kube, settings.leader_election_namespace, workers.is_leader)
+    await lead(kube, settings.leader_election_namespace, settings.leader_election_name, workers.is_leader)
 
 
 async def _until_first_ends(*parts: Coroutine[object, object, None]) -> None:

@@ -46,6 +46,7 @@ class Settings:
     fetch_allow: tuple[str, ...] = ()
     leader_election: bool = False
     leader_election_namespace: str = "mlserve-system"
+    leader_election_name: str = "mlserve-operator"
     workers: int = 8
     resync_seconds: int = 600
     log_format: str = "json"
@@ -67,6 +68,7 @@ _HELP: Final[dict[str, str]] = {
     "fetch_allow": "host or CIDR a model may be fetched from although it is private, repeatable",
     "leader_election": "elect one writer among several replicas by a Lease",
     "leader_election_namespace": "namespace of that Lease",
+    "leader_election_name": "name of that Lease; one for each group of replicas",
     "workers": "reconciles that run at the same time",
     "resync_seconds": "slow resync: what the watch told is compared with a list, everything is looked at again",
     "log_format": "json | text",

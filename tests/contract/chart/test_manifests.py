@@ -142,6 +142,17 @@ def test_watched_namespaces_need_roles_only(render):
     assert [a for a in args if a.startswith("--namespace")] == ["--namespace=team-a", "--namespace=team-b"]
 
 
+@pytest.mark.parametrize("release", ["mlserve", "team-a"])
+def test_each_release_has_a_lease_of_its_own(render, release):
+    """Two in one namespace, for different namespaces of models, would otherwise stand for the same office."""
+    objects = render({"fullnameOverride": release, "replicaCount": 2, "leaderElection": {"enabled": True}})
+    lease = f"{release}-operator"
+    args = deployment(objects)["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert f"--leader-election-name={lease}" in args
+    (role,) = by_kind(objects, "Role")
+    assert [rule["resourceNames"] for rule in role["rules"] if "resourceNames" in rule] == [[lease]]
+
+
 @pytest.mark.parametrize("case", MATRIX)
 def test_no_rule_is_a_wildcard_or_an_escalation(render, case):
     objects = render(MATRIX[case])
