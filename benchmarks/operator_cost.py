@@ -306,7 +306,9 @@ def main() -> int:
         _row(table, "first apply to Ready, real model, median", shown, "20 s", middle <= 20)
 
         stand_in = f"mlserve-runtime={sys.executable} -I -S {STAND_IN} {directory}"
-        many = UpOptions(data_dir=Path(directory, "many"), operator=False, images=(stand_in,), node_cpu=64)
+        many = UpOptions(
+            data_dir=Path(directory, "many"), operator=False, crds=ROOT / "crds", images=(stand_in,), node_cpu=64
+        )
         cluster = up(many, report=console.print)
         try:
             ready, scraped, silent = asyncio.run(settled(cluster, options.models, options.seconds))

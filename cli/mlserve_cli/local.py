@@ -33,7 +33,9 @@ def local() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Run only node, network and operator, against the API server and controllers of this cluster.",
 )
-@click.option("--no-operator", is_flag=True, help="Without mlserve's operator, for example to install the chart.")
+@click.option(
+    "--no-operator", is_flag=True, help="Without the operator and its definition, for example to install the chart."
+)
 @click.option("--crds", type=click.Path(path_type=Path, file_okay=False), help="Directory of definitions to apply.")
 @click.option("--node-cpu", type=click.IntRange(0), default=0, help="Cores the node claims; 0 chooses.")
 @click.option("--fake-gpus", type=click.IntRange(0), default=0, help="GPUs (nvidia.com/gpu) the node claims.")

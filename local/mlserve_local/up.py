@@ -37,7 +37,10 @@ _STOP_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """Switches of `up`. With `kubeconfig` the API server and controllers are those of that cluster."""
+    """Switches of `up`. With `kubeconfig` the API server and controllers are those of that cluster.
+
+    Without `operator` no definitions are applied but those that `crds` names.
+    """
 
     data_dir: Path | None = None
     kubeconfig: Path | None = None
@@ -136,7 +139,8 @@ def _prepare(options: UpOptions) -> ClusterSettings:
         settings.external_kubeconfig = str(options.kubeconfig.resolve())
         settings.node_name = f"mlserve-{os.uname().nodename.lower()}"
     settings.with_operator = options.operator
-    settings.crds = str(options.crds or _find_crds() or "")
+    # Without the operator its definition is left out as well: whoever installs the one brings the other.
+    settings.crds = str(options.crds or (_find_crds() if options.operator else None) or "")
     if options.operator and not settings.crd_files():
         where = settings.crds or "crds beside this installation"
         raise ClusterError(f"no *.yaml in {where}: --crds names the directory of the definitions to apply")

@@ -18,6 +18,7 @@ import pytest
 from mlserve_local.up import Cluster, UpOptions, down, up
 
 BIN = Path(sys.executable).parent
+CRDS = Path(__file__).resolve().parents[2] / "crds"
 MODEL_SERVER = Path(__file__).with_name("model_server.py")
 
 
@@ -83,7 +84,13 @@ def chaos_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
     stand_in = f"mlserve-runtime={sys.executable} -I -S {MODEL_SERVER} {directory / 'scripts'}"
     cluster = up(
         UpOptions(
-            data_dir=directory, operator=False, images=(stand_in,), node_cpu=64, fake_gpus=4, autoscaler_seconds=1
+            data_dir=directory,
+            operator=False,
+            crds=CRDS,
+            images=(stand_in,),
+            node_cpu=64,
+            fake_gpus=4,
+            autoscaler_seconds=1,
         )
     )
     try:

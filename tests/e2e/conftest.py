@@ -107,9 +107,8 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if GIVEN:
         yield GIVEN
         return
-    crds = tmp_path_factory.mktemp("no-crds")
     os.chdir(ROOT)  # where file:// URIs begin on the local cluster
-    cluster = up(UpOptions(data_dir=tmp_path_factory.mktemp("e2e"), operator=False, crds=crds, backoff_seconds=0.5))
+    cluster = up(UpOptions(data_dir=tmp_path_factory.mktemp("e2e"), operator=False, backoff_seconds=0.5))
     try:
         yield str(cluster.settings.kubeconfig)
     finally:

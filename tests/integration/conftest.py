@@ -27,6 +27,7 @@ from .world import Stream, World
 from .world import operator_pid as find_operator
 
 BIN = Path(sys.executable).parent
+CRDS = Path(__file__).resolve().parents[2] / "crds"
 WEB_SERVER = "web=python3 -m http.server"
 SHELL = "shell=/bin/sh"
 MODEL_SERVER = f"model-server={sys.executable} -I -S {Path(__file__).parents[1] / 'chaos' / 'model_server.py'} /none"
@@ -127,14 +128,13 @@ def _start(directory: Path, *, operator: bool, crds: Path | None = None) -> Iter
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """API server, controllers, node (2 fake GPUs; images `web`, `shell` and `model-server`) and network."""
-    yield from _start(tmp_path_factory.mktemp("cluster"), operator=False)
+    yield from _start(tmp_path_factory.mktemp("cluster"), operator=False, crds=CRDS)
 
 
 @pytest.fixture(scope="module")
 def bare_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Without the custom resource definition too, for what installs it; lives for one module."""
-    empty = tmp_path_factory.mktemp("no-crds")
-    yield from _start(tmp_path_factory.mktemp("bare-cluster"), operator=False, crds=empty)
+    yield from _start(tmp_path_factory.mktemp("bare-cluster"), operator=False)
 
 
 @pytest.fixture(scope="session")

@@ -173,7 +173,7 @@ def test_the_line_for_the_shell_survives_a_space(tmp_path):
 def test_node_and_network_join_a_cluster_that_is_given_by_a_kubeconfig(cluster, tmp_path):
     """As on a real cluster: its own API server, scheduler and controllers; only node and network are started here."""
     joined = tmp_path / "joined"
-    options = {**OPTIONS, "crds": tmp_path}
+    options = OPTIONS
     try:
         second = up(UpOptions(data_dir=joined, kubeconfig=cluster.kubeconfig, **options))
         assert [p.name for p in second.state.parts] in (["node", "network"], ["network", "node"])
