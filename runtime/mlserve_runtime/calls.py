@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import orjson
 
@@ -12,6 +12,9 @@ from mlserve_runtime.batching.queue import Job
 from mlserve_runtime.errors import ServingError
 from mlserve_runtime.model import ServedModel
 from mlserve_runtime.processing import Tensors
+
+if TYPE_CHECKING:
+    from mlserve_runtime.batching.batcher import Batcher
 
 Headers: TypeAlias = Mapping[bytes, bytes]
 """Lower-case names."""
@@ -78,6 +81,8 @@ class Call:
     """The telemetry lane that judges it; None for what is no evidence."""
     decoded: float = 0.0
     job: Job | None = None
+    batcher: Batcher | None = None
+    """Where the job waits or runs; after a reload not where new ones go."""
     alone: bool = False
     """Every client that is connected waits for an answer already: no other request can come now."""
     payload: Any = None

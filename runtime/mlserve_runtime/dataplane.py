@@ -29,6 +29,8 @@ from mlserve_runtime.telemetry.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
+_MISCOUNTED: Final = "counting a request failed"
+"""Said in the log and nowhere else: a call that was answered must end, or the process would never be idle again."""
 _DRAINING: Final = (HEADER_DRAINING.encode(), b"true")
 
 
@@ -107,9 +109,9 @@ class DataPlane:
                 batcher.check_room(self.settings.timeout)
             prepared = call.route.decode(call, model)
             if isinstance(prepared, Prepared):
-                self._submit(call, prepared)
+                self._submit(call, prepared, model, batcher)
             else:
-                self._later(call, prepared)
+                self._later(call, prepared, model, batcher)
         except ServingError as error:
             self._fail(call, error)
         except Exception:
@@ -121,9 +123,9 @@ class DataPlane:
         if call.abandoned:
             return
         call.abandoned = True
-        if call.job is not None and not call.job.done and self.batcher is not None:
-            self.batcher.cancel(call.job)
-            self.recorder.failed(call, CancelledError("the client went away"), time.perf_counter())
+        if call.job is not None and not call.job.done and call.batcher is not None:
+            call.batcher.cancel(call.job)
+            self._count_failure(call, CancelledError("the client went away"))
             self._ended(call)
 
     def _serving(self) -> tuple[ServedModel, Batcher]:
@@ -133,26 +135,29 @@ class DataPlane:
             raise UnavailableError("the model is still loading; try again in a moment", elsewhere=True)
         return self.model, self.batcher
 
-    def _later(self, call: Call, decoding: Awaitable[Prepared]) -> None:
-        task = asyncio.ensure_future(self._decode(call, decoding))
+    def _later(self, call: Call, decoding: Awaitable[Prepared], model: ServedModel, batcher: Batcher) -> None:
+        task = asyncio.ensure_future(self._decode(call, decoding, model, batcher))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _decode(self, call: Call, decoding: Awaitable[Prepared]) -> None:
+    async def _decode(self, call: Call, decoding: Awaitable[Prepared], model: ServedModel, batcher: Batcher) -> None:
         try:
             prepared = await decoding
             if call.abandoned:
                 self._ended(call)
                 return
-            self._submit(call, prepared)
+            if self._serving()[0] is not model:
+                raise UnavailableError(
+                    "the model was replaced while the request was read; send it again", elsewhere=True
+                )
+            self._submit(call, prepared, model, batcher)
         except ServingError as error:
             self._fail(call, error)
         except Exception:
             logger.exception("decoding a request failed")
             self._fail(call, ServingError("internal error; the server's log has the details"))
 
-    def _submit(self, call: Call, prepared: Prepared) -> None:
-        model, batcher = self._serving()
+    def _submit(self, call: Call, prepared: Prepared, model: ServedModel, batcher: Batcher) -> None:
         now = call.decoded = time.perf_counter()
         inputs = prepared.inputs
         timeout = self.settings.timeout if prepared.timeout is None else min(prepared.timeout, self.settings.timeout)
@@ -176,8 +181,12 @@ class DataPlane:
             job.enqueued = job.started = job.finished = now
             job.done = True
             self._done(call, prepared, job, model, b"")
-            self.recorder.cached(call, known, inputs)
+            try:
+                self.recorder.cached(call, known, inputs)
+            except Exception:
+                logger.exception(_MISCOUNTED)
             return
+        call.batcher = batcher
         batcher.submit(job, alone=call.alone)
 
     def _done(self, call: Call, prepared: Prepared, job: Job, model: ServedModel, key: bytes) -> None:
@@ -199,9 +208,12 @@ class DataPlane:
             self._fail(call, ServingError("internal error; the server's log has the details"))
             return
         self._send(call, reply)
-        self.recorder.answered(call, time.perf_counter())
-        if self.payloads is not None:
-            self.payloads.offer(call, job, model)
+        try:
+            self.recorder.answered(call, time.perf_counter())
+            if self.payloads is not None:
+                self.payloads.offer(call, job, model)
+        except Exception:
+            logger.exception(_MISCOUNTED)
         self._ended(call)
 
     def _issue_ids(self, call: Call, job: Job) -> list[str]:
@@ -217,7 +229,7 @@ class DataPlane:
         if call.refuse is not None:
             if not call.abandoned:
                 call.refuse(error)
-            self.recorder.failed(call, error, time.perf_counter())
+            self._count_failure(call, error)
             self._ended(call)
             return
         headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -226,8 +238,14 @@ class DataPlane:
         elif isinstance(error, UnavailableError):
             headers = (_DRAINING, (b"retry-after", b"1")) if error.elsewhere else ((b"retry-after", b"1"),)
         self._send(call, Reply(error.status, error_body(str(error)), headers=headers))
-        self.recorder.failed(call, error, time.perf_counter())
+        self._count_failure(call, error)
         self._ended(call)
+
+    def _count_failure(self, call: Call, error: ServingError) -> None:
+        try:
+            self.recorder.failed(call, error, time.perf_counter())
+        except Exception:
+            logger.exception(_MISCOUNTED)
 
     @staticmethod
     def _identify(call: Call) -> dict[str, str]:

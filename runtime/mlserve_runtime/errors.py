@@ -18,7 +18,10 @@ they name the tensor and what was expected, never a path or a traceback.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+MAX_TEXT: Final = 1000
+"""Characters of an error. Texts repeat what a client sent, and in gRPC they travel in a header, which has its limits."""
 
 
 class ServingError(Exception):
@@ -28,6 +31,9 @@ class ServingError(Exception):
     grpc_status: ClassVar[str] = "INTERNAL"
     reason: ClassVar[str] = "internal"
     """Label of the metric that counts it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= MAX_TEXT else message[:MAX_TEXT] + "...")
 
 
 class InvalidInputError(ServingError):
