@@ -143,11 +143,11 @@ class History:
         """Keep a reference profile, so that windows can be drawn beside it."""
         self._write("INSERT OR IGNORE INTO profiles VALUES (?, ?)", (profile.digest(), profile.to_json()))
 
-    def decisions(self, namespace: str, name: str, since: float) -> list[dict[str, Any]]:
-        """Decisions since a time, newest first, in the words of the API."""
+    def decisions(self, namespace: str, name: str, since: float, *, most: int = -1) -> list[dict[str, Any]]:
+        """Decisions since a time, newest first, in the words of the API; `most` of them, unless it is negative."""
         rows = self._database.execute(
-            "SELECT * FROM decisions WHERE namespace = ? AND name = ? AND time >= ? ORDER BY time DESC, id DESC",
-            (namespace, name, since),
+            "SELECT * FROM decisions WHERE namespace = ? AND name = ? AND time >= ? ORDER BY time DESC, id DESC LIMIT ?",
+            (namespace, name, since, most),
         )
         return [
             {
@@ -163,22 +163,23 @@ class History:
             for row in rows
         ]
 
-    def windows(self, namespace: str, name: str, since: float) -> list[dict[str, Any]]:
-        """Closed windows since a time, newest first."""
-        rows = self._database.execute(
-            "SELECT * FROM windows WHERE namespace = ? AND name = ? AND time >= ? ORDER BY time DESC, id DESC",
-            (namespace, name, since),
+    def windows(self, namespace: str, name: str, since: float, *, most: int = -1) -> Iterator[dict[str, Any]]:
+        """Closed windows since a time, newest first; read one by one, since a month of them may be 300 MB."""
+        found = self._database.execute(
+            "SELECT id FROM windows WHERE namespace = ? AND name = ? AND time >= ? ORDER BY time DESC, id DESC LIMIT ?",
+            (namespace, name, since, most),
         )
-        return [
-            {
+        for (key,) in found.fetchall():
+            row = self._database.execute("SELECT * FROM windows WHERE id = ?", (key,)).fetchone()
+            if row is None:
+                continue  # pruned meanwhile
+            yield {
                 "time": row["time"],
                 "revision": row["revision"],
                 "profileDigest": row["profile_digest"],
                 "counts": json.loads(row["counts"]),
                 **json.loads(row["result"]),
             }
-            for row in rows
-        ]
 
     def profile(self, digest: str) -> dict[str, Any] | None:
         """A reference profile by its digest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -30,8 +31,20 @@ def history_routes(history: History, clock: Callable[[], float] = time.time) -> 
     async def rollouts(request: web.Request) -> web.Response:
         return web.json_response({"items": history.decisions(*asked(request))})
 
-    async def drift(request: web.Request) -> web.Response:
-        return web.json_response({"items": history.windows(*asked(request))})
+    async def drift(request: web.Request) -> web.StreamResponse:
+        """Windows as they are read. Counts are for plots of the newest window with findings, and come with that one."""
+        windows, counted = history.windows(*asked(request)), False
+        response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
+        await response.prepare(request)
+        separator = '{"items": ['
+        for window in windows:
+            told = window if not counted else window | {"counts": {}}
+            counted = counted or bool(window["features"])
+            await response.write(f"{separator}{json.dumps(told)}".encode())
+            separator = ", "
+        await response.write(b"]}" if separator == ", " else b'{"items": []}')
+        await response.write_eof()
+        return response
 
     async def profile(request: web.Request) -> web.Response:
         found = history.profile(request.match_info["digest"])

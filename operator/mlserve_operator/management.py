@@ -70,8 +70,8 @@ def page_rows(history: History, now: Callable[[], float]) -> Callable[[str, str]
 
     def rows(namespace: str, name: str) -> tuple[list[Row], list[Row]]:
         since = now() - PAGE_DAYS * DAY_SECONDS
-        decisions = [_readable(item) for item in history.decisions(namespace, name, since)[:PAGE_ROWS]]
-        windows = [_window(item) for item in history.windows(namespace, name, since)[:PAGE_ROWS]]
+        decisions = [_readable(item) for item in history.decisions(namespace, name, since, most=PAGE_ROWS)]
+        windows = [_window(item) for item in history.windows(namespace, name, since, most=PAGE_ROWS)]
         return decisions, windows
 
     return rows

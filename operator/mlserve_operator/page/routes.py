@@ -35,8 +35,8 @@ def routes(index: Index, history: History, release: str = "") -> list[web.RouteD
         if resource is None:
             return answer(page.not_found(namespace, name, now, release), status=404)
         since = (now - timedelta(days=DAYS)).timestamp()
-        decisions = history.decisions(namespace, name, since)[:MOST]
-        windows = history.windows(namespace, name, since)[:MOST]
+        decisions = history.decisions(namespace, name, since, most=MOST)
+        windows = history.windows(namespace, name, since, most=MOST)
         return answer(page.detail(resource, decisions, windows, now, release))
 
     async def style(_: web.Request) -> web.Response:

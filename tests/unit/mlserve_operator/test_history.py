@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from mlserve_core.statistics.build import build_profile
-from mlserve_core.statistics.drift import DriftResult, DriftVerdict
+from mlserve_core.statistics.drift import DriftResult, DriftVerdict, FeatureDrift
 from mlserve_operator.history import DecisionRecord, History, WindowRecord
 from mlserve_operator.history_routes import history_routes
 
@@ -118,3 +118,24 @@ async def test_routes(path: str, status: int) -> None:
         assert answer.status == status
         if status == 200:
             assert [item["revision"] for item in (await answer.json())["items"]] == ["digits-2"]
+
+
+async def test_windows_come_as_they_are_read_and_counts_with_the_newest_that_can_be_drawn() -> None:
+    history = History()
+    found = (FeatureDrift(name="amount", effect=0.2, threshold=0.1),)
+    for second in range(200):
+        record = window(NOW - 300 * second)
+        result = record.result.model_copy(update={"features": found if second else ()})
+        history.record_window(replace(record, result=result, counts={"amount": list(range(1000))}))
+    application = web.Application()
+    application.add_routes(history_routes(history, clock=lambda: NOW))
+    async with TestClient(TestServer(application)) as client:
+        answer = await client.get("/api/drift?name=digits")
+        assert answer.content_length is None, "in chunks: the operator never holds them all"
+        items = (await answer.json())["items"]
+        empty = await (await client.get("/api/drift?name=nobody")).json()
+    assert [item["time"] for item in items] == [NOW - 300 * second for second in range(200)]
+    assert [second for second, item in enumerate(items) if item["counts"]] == [0, 1]
+    assert empty == {"items": []}
+    assert [item["time"] for item in history.windows("default", "digits", 0, most=2)] == [NOW, NOW - 300]
+    assert len(history.decisions("default", "digits", 0, most=0)) == 0
