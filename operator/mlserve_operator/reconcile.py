@@ -104,7 +104,7 @@ class Reconciler:
     async def _reconcile_router(self, key: Key) -> None:
         before = self._obstacles.pop(key, None)
         try:
-            await reconcile_router(key.namespace, key.name, self.index, self.executor, self.settings)
+            await reconcile_router(key.namespace, key.name, self._listeners, self.executor, self.settings)
         except NotOwnedError as error:
             self._obstacles[key] = (Reason.OBJECT_CONFLICT, str(error))
             raise

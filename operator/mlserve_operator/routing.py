@@ -30,14 +30,17 @@ Object = dict[str, Any]
 ROUTER_KINDS = (kube.DEPLOYMENT, kube.CONFIG_MAP, kube.DISRUPTION_BUDGET, kube.SERVICE_ACCOUNT)
 
 
-async def reconcile_router(namespace: str, router: str, index: Index, executor: Executor, settings: Settings) -> None:
+async def reconcile_router(
+    namespace: str, router: str, listeners: Listeners, executor: Executor, settings: Settings
+) -> None:
     """Make a router serve exactly the ModelDeployments that lead to it.
 
     Raises:
         NotOwnedError: somebody else has an object of the router's name.
         kube.ApiError: the API server refused.
     """
-    served = list(served_by(index, namespace, router))
+    index = listeners.index
+    served = list(listeners.served(namespace, router))
     if not served:
         for kind in ROUTER_KINDS:
             for body in index.of_router(kind.kind, namespace, router):
@@ -64,34 +67,12 @@ async def reconcile_router(namespace: str, router: str, index: Index, executor: 
             await executor.touch(pod, ANNOTATION_CONFIG_HASH, envoy.version_of(files))
 
 
-def served_by(index: Index, namespace: str, router: str) -> Iterator[tuple[Object, ModelDeploymentSpec, Entry]]:
-    """ModelDeployments that lead to a router and have a listener there."""
-    for owner in index.of_kind(KIND, namespace):
-        name, uid = owner["metadata"]["name"], owner["metadata"]["uid"]
-        checkpoint = index.get("ConfigMap", namespace, checkpoint_name(name))
-        if "deletionTimestamp" in owner["metadata"] or checkpoint is None or not is_owned_by(checkpoint, uid):
-            continue
-        try:
-            spec = ModelDeploymentSpec.model_validate(owner["spec"])
-            state, port = read_checkpoint(checkpoint)
-        except ValueError:
-            continue  # its own reconcile says what is wrong with it
-        if spec.traffic.mode is not TrafficMode.ENVOY or router_of(name, spec) != router or port is None:
-            continue
-        entry = Entry(
-            name=name,
-            namespace=namespace,
-            port=port,
-            route=state.route,
-            timeout_seconds=spec.traffic.timeout_seconds,
-            sticky_header=spec.traffic.sticky_header,
-        )
-        yield owner, spec, entry
+Served = tuple[ModelDeploymentSpec, Entry]
 
 
 @dataclass
 class Listeners:
-    """Listener ports of all ModelDeployments: one each within a namespace, and as many as a router has room for.
+    """Listeners of all ModelDeployments: a port each within a namespace, as many as a router has room for.
 
     Attributes:
         index: what the watches told.
@@ -99,6 +80,29 @@ class Listeners:
 
     index: Index
     _reserved: dict[str, dict[str, int]] = field(default_factory=dict)
+    _served: dict[tuple[str, str], Served] = field(default_factory=dict)
+    """As each was read last, by namespace and name."""
+
+    def served(self, namespace: str, router: str) -> Iterator[tuple[Object, ModelDeploymentSpec, Entry]]:
+        """ModelDeployments that lead to a router and have a listener there.
+
+        One that cannot be read any more (its own reconcile says what is wrong with it) is served as it was.
+        """
+        for owner in self.index.of_kind(KIND, namespace):
+            name, uid = owner["metadata"]["name"], owner["metadata"]["uid"]
+            checkpoint = self.index.get("ConfigMap", namespace, checkpoint_name(name))
+            if "deletionTimestamp" in owner["metadata"] or checkpoint is None or not is_owned_by(checkpoint, uid):
+                continue
+            try:
+                found = _read(owner, checkpoint)
+            except ValueError:
+                found = self._served.get((namespace, name))
+            if found is None:
+                continue
+            self._served[namespace, name] = found
+            spec, entry = found
+            if spec.traffic.mode is TrafficMode.ENVOY and router_of(name, spec) == router:
+                yield owner, spec, entry
 
     def choose(self, namespace: str, name: str, router: str, own: int | None) -> int:
         """The port of a ModelDeployment: the one it has, or a free one.
@@ -121,6 +125,7 @@ class Listeners:
     def forget(self, namespace: str, name: str) -> None:
         """A ModelDeployment is gone: its port is free, and so is its place."""
         self._reserved.get(namespace, {}).pop(name, None)
+        self._served.pop((namespace, name), None)
 
     def _led_to(self, namespace: str, router: str) -> Iterator[str]:
         for owner in self.index.of_kind(KIND, namespace):
@@ -141,6 +146,23 @@ class Listeners:
             if port is not None:
                 taken[owner["metadata"]["name"]] = port
         return taken
+
+
+def _read(owner: Object, checkpoint: Object) -> Served | None:
+    """What a router has to know of a ModelDeployment; None before it has a listener."""
+    spec = ModelDeploymentSpec.model_validate(owner["spec"])
+    state, port = read_checkpoint(checkpoint)
+    if port is None:
+        return None
+    metadata, traffic = owner["metadata"], spec.traffic
+    return spec, Entry(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        port=port,
+        route=state.route,
+        timeout_seconds=traffic.timeout_seconds,
+        sticky_header=traffic.sticky_header,
+    )
 
 
 def _owners_ever(index: Index, namespace: str, router: str, owners: list[Object]) -> set[str]:

@@ -70,6 +70,26 @@ def test_the_port_of_a_model_that_is_gone_is_free_again() -> None:
     assert choose(listeners, "b") == first
 
 
+@pytest.mark.parametrize("what", ["checkpoint", "spec"])
+def test_a_model_that_cannot_be_read_any_more_is_served_as_it_was(what: str) -> None:
+    """Somebody edited it, or it was written by a newer release; whoever it serves is not to blame."""
+    index = Index()
+    body = owner("a") | {"spec": {"model": {"uri": "s3://m"}}}
+    checkpoint = build_checkpoint(body, RolloutState(stable="a-1"), port=10_003)
+    index.put(body)
+    index.put(checkpoint)
+    listeners = Listeners(index)
+    (before,) = [entry for _, _, entry in listeners.served("team", NAMESPACE_ROUTER)]
+    assert before.route.weights == {"a-1": 100}
+    if what == "spec":
+        index.put(body | {"spec": {"model": {"uri": "s3://m"}, "traffic": {"mode": "Telepathy"}}})
+    else:
+        index.put(checkpoint | {"data": {"state.json": "{"}})
+    assert [entry for _, _, entry in listeners.served("team", NAMESPACE_ROUTER)] == [before]
+    listeners.forget("team", "a")
+    assert list(listeners.served("team", NAMESPACE_ROUTER)) == []
+
+
 def test_a_model_too_many_is_told_so_until_another_goes_and_nobody_else_is_disturbed() -> None:
     index = Index()
     listeners = Listeners(index)
