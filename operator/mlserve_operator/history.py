@@ -146,7 +146,8 @@ class History:
     def decisions(self, namespace: str, name: str, since: float, *, most: int = -1) -> list[dict[str, Any]]:
         """Decisions since a time, newest first, in the words of the API; `most` of them, unless it is negative."""
         rows = self._database.execute(
-            "SELECT * FROM decisions WHERE namespace = ? AND name = ? AND time >= ? ORDER BY time DESC, id DESC LIMIT ?",
+            "SELECT * FROM decisions WHERE namespace = ? AND name = ? AND time >= ? "
+            "ORDER BY time DESC, id DESC LIMIT ?",
             (namespace, name, since, most),
         )
         return [

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import generate_latest
 
 from mlserve_core.wire import PATH_LIVEZ, PATH_METRICS, PATH_READYZ
 from mlserve_operator.metrics import REGISTRY
-from mlserve_operator.status import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from mlserve_operator.history import History
-
-    Row = dict[str, Any]
-
-PAGE_DAYS: Final = 7
-DAY_SECONDS: Final = 86_400
-PAGE_ROWS: Final = 50
 
 
 def build_application(
@@ -63,25 +54,3 @@ async def serve(application: web.Application, host: str, port: int) -> web.AppRu
     await runner.setup()
     await web.TCPSite(runner, host, port).start()
     return runner
-
-
-def page_rows(history: History, now: Callable[[], float]) -> Callable[[str, str], tuple[list[Row], list[Row]]]:
-    """What the overview page shows of a ModelDeployment's past: decisions, and its drift windows."""
-
-    def rows(namespace: str, name: str) -> tuple[list[Row], list[Row]]:
-        since = now() - PAGE_DAYS * DAY_SECONDS
-        decisions = [_readable(item) for item in history.decisions(namespace, name, since, most=PAGE_ROWS)]
-        windows = [_window(item) for item in history.windows(namespace, name, since, most=PAGE_ROWS)]
-        return decisions, windows
-
-    return rows
-
-
-def _readable(item: Row) -> Row:
-    return {**item, "time": timestamp(item["time"])}
-
-
-def _window(item: Row) -> Row:
-    """A window by its strongest feature."""
-    strongest: Row = next(iter(item.get("features") or ()), {})
-    return {**_readable(item), "feature": strongest.get("name"), "effect": strongest.get("effect")}
