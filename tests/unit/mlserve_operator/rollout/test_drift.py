@@ -454,6 +454,11 @@ def test_predictions_of_a_class_the_profile_does_not_know_are_counted() -> None:
     assert (found["decision"], strongest["name"], round(strongest["effect"], 1)) == ("Alert", "prediction", 0.5)
 
 
+def test_predictions_without_a_reference_are_not_told_as_compared() -> None:
+    found = check(PROFILE, logged(2000, 1))
+    assert {item["name"] for item in found["drift"]["features"]} == set(FEATURES)
+
+
 def test_words_for_the_predictions_of_a_regression_are_refused() -> None:
     scores = build_profile(ALL, feature_names=FEATURES, predictions=ALL[:, 0])
     with pytest.raises(ProfileError, match=r"column 'prediction' of the data has '(yes|no)' in row 1"):
