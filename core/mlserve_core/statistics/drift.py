@@ -214,12 +214,12 @@ def compare(profile: ReferenceProfile, counts: ProfileCounts, settings: DriftSet
         if feature.name not in settings.disabled
     ]
     answers = profile.predictions
-    if PREDICTION not in settings.disabled and any(answers.counts) and counts.predictions:
+    if PREDICTION not in settings.disabled and any(answers.counts) and any(counts.predictions):
         ordered, noise = bool(answers.edges), answers.noise or None  # 0: profiles of earlier releases
         found.append(
             _judge(PREDICTION, counts.predictions, answers.counts, settings, profile, ordered=ordered, noise=noise)
         )
-    if CONFIDENCE not in settings.disabled and any(answers.confidence) and counts.confidence:
+    if CONFIDENCE not in settings.disabled and any(answers.confidence) and any(counts.confidence):
         found.append(_judge(CONFIDENCE, counts.confidence, answers.confidence, settings, profile, ordered=True))
     adjusted = benjamini_hochberg([item.p_value if item.p_value is not None else 1.0 for item in found])
     ranked = [item.model_copy(update={"q_value": q}) for item, q in zip(found, adjusted, strict=True)]

@@ -417,3 +417,10 @@ def test_a_message_names_the_strongest_and_counts_the_others() -> None:
     moved = check_once(PROFILE, counts(RNG.normal(2, 1, (1000, FEATURES))), SETTINGS)
     assert moved.message.startswith("drift of feature_")
     assert moved.message.endswith(f" and {FEATURES - 5} more")
+
+
+def test_answers_that_were_not_seen_are_not_told_as_alike() -> None:
+    counter = ProfileCounter(LABELLED)
+    counter.update(np.zeros((2000, 1)))
+    result = check_once(LABELLED, counter.counts(), SETTINGS)
+    assert [item.name for item in result.features] == ["feature_0"]
