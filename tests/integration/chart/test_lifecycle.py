@@ -86,10 +86,24 @@ def test_watched_namespaces_need_no_cluster_wide_right(bare_cluster, helm, model
     assert forbidden(operator_log()) == []
 
 
-def test_helm_test_asks_the_operator(bare_cluster, helm, released):
-    helm.install(CHART)
+def test_helm_test_waits_for_an_operator_that_was_installed_a_moment_ago(helm, released):
+    helm("install", "mlserve", CHART, "--create-namespace")
     answer = helm("test", "mlserve", "--timeout", "60s")
     assert "Succeeded" in answer.stdout
+
+
+def test_a_second_replica_comes_and_goes(bare_cluster, helm, released):
+    """Back to Recreate, the API server refuses what it filled in for RollingUpdate unless the chart takes it away."""
+
+    def strategy() -> str:
+        return str(bare_cluster.get("deployment", "mlserve-operator", "-n", "mlserve-system")["spec"]["strategy"])
+
+    helm("install", "mlserve", CHART, "--create-namespace")
+    one = strategy()
+    helm("upgrade", "mlserve", CHART, "--set", "replicaCount=2", "--set", "leaderElection.enabled=true")
+    assert "RollingUpdate" in strategy()
+    helm("rollback", "mlserve")
+    assert strategy() == one == "{'type': 'Recreate'}"
 
 
 RIGHTS = {
