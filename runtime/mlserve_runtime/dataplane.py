@@ -151,6 +151,8 @@ class DataPlane:
                     "the model was replaced while the request was read; send it again", elsewhere=True
                 )
             self._submit(call, prepared, model, batcher)
+        except asyncio.CancelledError:  # of whom it waited for: a feature lookup that was closed
+            self._fail(call, UnavailableError("the server stopped reading the request; send it again", elsewhere=True))
         except ServingError as error:
             self._fail(call, error)
         except Exception:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 MAX_TEXT: Final = 1000
-"""Characters of an error. Texts repeat what a client sent, and in gRPC they travel in a header, which has its limits."""
+"""Characters of an error: texts repeat what a client sent, and in gRPC they travel in a header, which has limits."""
 
 
 class ServingError(Exception):

@@ -49,7 +49,10 @@ _NAMED: Final = refusals(404, 503)
 
 
 def build_app(plane: DataPlane, started: float) -> FastAPI:
-    """The application; `started` is the wall clock at which the process began."""
+    """The application; `started` is the wall clock at which the process began.
+
+    Every handler is `async`: FastAPI runs others on threads, and what they read and count belongs to the event loop.
+    """
     # A cluster need not reach the internet, nor a browser that sees it: the documentation's files are served from here.
     app = FastAPIOffline(
         title="mlserve",
@@ -71,7 +74,7 @@ def build_app(plane: DataPlane, started: float) -> FastAPI:
 
 def _add_simple(app: FastAPI, plane: DataPlane, started: float) -> None:
     @app.get("/", include_in_schema=False)
-    def page(request: Request) -> Response:
+    async def page(request: Request) -> Response:
         # Clients of V1 take the answer here for its liveness.
         if "text/html" not in request.headers.get("accept", ""):
             return JSONResponse({"status": "alive"})
@@ -83,7 +86,7 @@ def _add_simple(app: FastAPI, plane: DataPlane, started: float) -> None:
         summary="Whether predictions are answered",
         responses={200: {"model": Health}, 503: {"model": Health, "description": "loading or draining"}},
     )
-    def health() -> JSONResponse:
+    async def health() -> JSONResponse:
         model = plane.model
         body = Health(
             status="ok" if plane.ready else plane.phase.value,
@@ -96,7 +99,7 @@ def _add_simple(app: FastAPI, plane: DataPlane, started: float) -> None:
         return _readiness(plane, body)
 
     @app.get("/stats", tags=["simple"], summary="Requests, errors, latency and batches since the process began")
-    def stats() -> dict[str, Any]:
+    async def stats() -> dict[str, Any]:
         return live_statistics(plane, started)
 
     @app.post(
@@ -105,7 +108,7 @@ def _add_simple(app: FastAPI, plane: DataPlane, started: float) -> None:
         summary="Report what an earlier prediction should have been",
         responses=refusals(400, 404, 413, 415, 503),
     )
-    def feedback(report: FeedbackReport) -> FeedbackReceipt:
+    async def feedback(report: FeedbackReport) -> FeedbackReceipt:
         model = model_of(plane)
         prediction, counted = plane.recorder.ledger.report(
             report.id, label=report.label, reward=report.reward, classes=model.classes, now=time.time()
@@ -115,26 +118,26 @@ def _add_simple(app: FastAPI, plane: DataPlane, started: float) -> None:
     @app.get(
         "/model/info", tags=["simple"], summary="Signature, classes and digest of the model", responses=refusals(503)
     )
-    def info() -> dict[str, Any]:
+    async def info() -> dict[str, Any]:
         return model_information(plane)
 
 
 def _add_v2_server(app: FastAPI, plane: DataPlane) -> None:
     @app.get("/v2/", include_in_schema=False)
     @app.get("/v2", tags=["v2"], summary="Server metadata")
-    def metadata_of_server() -> ServerMetadata:
+    async def metadata_of_server() -> ServerMetadata:
         return ServerMetadata(**server_metadata())
 
     @app.get("/v2/health/live", tags=["v2"], summary="Server liveness")
-    def live() -> ServerLive:
+    async def live() -> ServerLive:
         return ServerLive(live=True)
 
     @app.get("/v2/health/ready", tags=["v2"], summary="Server readiness", responses=_states(ServerReady))
-    def ready() -> JSONResponse:
+    async def ready() -> JSONResponse:
         return _readiness(plane, ServerReady(ready=plane.ready))
 
     @app.get("/v2/models", tags=["v2"], summary="Names of the served models", responses=refusals(503))
-    def models() -> ModelList:
+    async def models() -> ModelList:
         return ModelList(models=[model_of(plane).name])
 
 
@@ -145,46 +148,46 @@ def _add_v2_model(app: FastAPI, plane: DataPlane) -> None:
         "/v2/models/{name}/versions/{version}/ready", tags=["v2"], summary="Model readiness", responses=ready_states
     )
     @app.get("/v2/models/{name}/ready", tags=["v2"], summary="Model readiness", responses=ready_states)
-    def model_ready(name: str, version: str = "") -> JSONResponse:
+    async def model_ready(name: str, version: str = "") -> JSONResponse:
         return _readiness(plane, ModelReady(name=name, ready=model_is_ready(plane, name, version)))
 
     summary = "Model configuration (Triton)"
 
     @app.get("/v2/models/{name}/versions/{version}/config", tags=["v2"], summary=summary, responses=_NAMED)
     @app.get("/v2/models/{name}/config", tags=["v2"], summary=summary, responses=_NAMED)
-    def config(name: str, version: str = "") -> dict[str, Any]:
+    async def config(name: str, version: str = "") -> dict[str, Any]:
         return model_config(plane, model_of(plane, name, version))
 
     summary = "Model statistics (Triton)"
 
     @app.get("/v2/models/{name}/versions/{version}/stats", tags=["v2"], summary=summary, responses=_NAMED)
     @app.get("/v2/models/{name}/stats", tags=["v2"], summary=summary, responses=_NAMED)
-    def model_stats(name: str, version: str = "") -> dict[str, Any]:
+    async def model_stats(name: str, version: str = "") -> dict[str, Any]:
         return triton_statistics(plane, model_of(plane, name, version))
 
     @app.get("/v2/models/{name}/versions/{version}", tags=["v2"], summary="Model metadata", responses=_NAMED)
     @app.get("/v2/models/{name}", tags=["v2"], summary="Model metadata", responses=_NAMED)
-    def metadata(name: str, version: str = "") -> ModelMetadata:
+    async def metadata(name: str, version: str = "") -> ModelMetadata:
         return ModelMetadata(**model_metadata(model_of(plane, name, version)))
 
     @app.post("/v2/models/{name}/versions/{version}/infer", include_in_schema=False)
     @app.post("/v2/models/{name}/infer", include_in_schema=False)
-    def infer_elsewhere(name: str, version: str = "") -> Response:
+    async def infer_elsewhere(name: str, version: str = "") -> Response:
         model = model_of(plane, name, version)
         raise NotFoundError(f"send predictions to /v2/models/{model.name}/infer")
 
 
 def _add_v1(app: FastAPI, plane: DataPlane) -> None:
     @app.get("/v1/models", tags=["v1"], summary="Names of the served models", responses=refusals(503))
-    def models() -> ModelList:
+    async def models() -> ModelList:
         return ModelList(models=[model_of(plane).name])
 
     @app.get("/v1/models/{name}", tags=["v1"], summary="Model readiness", responses=_states(ModelReady) | refusals(404))
-    def status(name: str) -> JSONResponse:
+    async def status(name: str) -> JSONResponse:
         return _readiness(plane, ModelReady(name=name, ready=model_is_ready(plane, name, "")))
 
     @app.post("/v1/models/{name}:predict", include_in_schema=False)
-    def predict_elsewhere(name: str) -> Response:
+    async def predict_elsewhere(name: str) -> Response:
         model = model_of(plane, name)
         raise NotFoundError(f"send predictions to /v1/models/{model.name}:predict")
 

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from mlserve_core.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError
+from mlserve_core.artifact import ArtifactError
 from mlserve_runtime.backends.base import LoadError
 from mlserve_runtime.batching.batcher import Batcher
 from mlserve_runtime.batching.cost import CostModel
@@ -96,7 +96,16 @@ class Process:
             self._stop.set()
 
     def _start(self, body: Callable[[], Awaitable[None]]) -> None:
-        self._background.append(asyncio.ensure_future(body()))
+        task = asyncio.ensure_future(body())
+        task.add_done_callback(self._ended)
+        self._background.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A part that fails ends the process, which is restarted; without it, it would never be what it seems."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._stop.is_set():
+            logger.error("a part of the server failed", exc_info=error)
+            self._fail(f"ModelLoadFailed: {type(error).__name__}: {error}")
 
     def _listen_public(self) -> None:
         server = self._public = embed(self.front, protocol_for(self.front))
@@ -226,16 +235,23 @@ class Process:
         """Load the artifact again; whatever is wrong with it, the model that is served stays."""
         try:
             model = await asyncio.get_running_loop().run_in_executor(self.decoders, load_model, self.settings)
+            lookup = build_lookup(model.artifact.spec)
         except Exception as error:
             logger.exception("the changed artifact is not served: %s", error)  # noqa: TRY401 - the text is for people
             return
-        if self.plane.model is None or model.artifact.digest != self.plane.model.artifact.digest:
+        before = self.plane.lookup
+        if self.plane.model is not None and model.artifact.digest == self.plane.model.artifact.digest:
+            before = lookup
+        else:
+            self.plane.lookup = lookup
             self._open(model)
+        if before is not None:
+            await before.close()
 
     async def _watch_loop(self) -> None:
         """Measure how late the loop wakes, and look for changed files."""
         loop = asyncio.get_running_loop()
-        seen = artifact_identity(self.settings.model_dir)
+        seen = last = artifact_identity(self.settings.model_dir)
         while not self._stop.is_set():
             due = loop.time() + _COMPARISON_POLL_SECONDS
             with contextlib.suppress(TimeoutError):
@@ -243,10 +259,12 @@ class Process:
             self.recorder.metrics.loop_lag = max(0.0, loop.time() - due)
             self.recorder.poll()
             if self.settings.watch and self.plane.ready:
-                identity = artifact_identity(self.settings.model_dir)
-                if identity != seen:
+                identity = await asyncio.to_thread(artifact_identity, self.settings.model_dir)
+                # What still changes is still being written.
+                if identity == last != seen:
                     seen = identity
                     await self._reload()
+                last = identity
 
 
 def return_free_memory() -> None:
@@ -255,13 +273,15 @@ def return_free_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def artifact_identity(directory: Path) -> tuple[int, ...]:
-    """Changes when an artifact is replaced: by a rename of its directory or link, or of its manifest."""
-    stamps: list[int] = []
-    for name in (MANIFEST_FILE, MODEL_FILE):
-        with contextlib.suppress(OSError):
-            stat = (directory / name).stat()
-            stamps += [stat.st_ino, stat.st_mtime_ns]
+def artifact_identity(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Changes when any file of an artifact does, or the directory or link that leads to it is replaced."""
+    stamps: list[tuple[str, int, int, int]] = []
+    for root, folders, names in os.walk(directory):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(root, name) for name in sorted(names)):
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                stamps.append((str(path), stat.st_ino, stat.st_mtime_ns, stat.st_size))
     return tuple(stamps)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from mlserve_core.artifact import write_manifest
 from mlserve_core.wire import HEADER_DRAINING, HEADER_REVISION
@@ -337,10 +339,31 @@ def test_a_replaced_artifact_is_served_in_place(start: Start, tabular: Path, tmp
     until(lambda: len(stream.answers) > count + 20)
     replace_version("6")
     until(lambda: stream.answers and stream.answers[-1].json().get("version") == "6")
+
+    # Copied over it file by file, the weights last, and slowly: what was half there is tried again.
+    fresh = tmp_path / "fresh-7"
+    shutil.copytree(live, fresh)
+    weights = load_file(fresh / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, fresh / "model.safetensors")
+    spec = yaml.safe_load((fresh / "model.yaml").read_text())
+    (fresh / "model.yaml").write_text(yaml.safe_dump({**spec, "version": "7"}))
+    write_manifest(fresh)
+    for name in ("manifest.json", "model.yaml"):
+        shutil.copy(fresh / name, live / name)
+    server.wait_log(lambda entry: "model.safetensors has another sha256" in entry["message"])
+    shutil.copy(fresh / "model.safetensors", live / "model.safetensors")
+    until(lambda: stream.answers and stream.answers[-1].json().get("version") == "7")
     stream.stop()
     assert stream.broken == []
     assert {answer.status_code for answer in stream.answers} == {200}
-    assert httpx.get(f"{server.url}/v2/models/tabular").json()["versions"] == ["6"]
+    assert httpx.get(f"{server.url}/v2/models/tabular").json()["versions"] == ["7"]
+
+
+def test_a_port_that_is_taken_ends_the_process(start: Start, tabular: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = start(tabular, "--grpc-port", str(taken.getsockname()[1]))
+        assert server.process.wait(20) == 1
+    assert "Failed to bind" in server.termination_log.read_text()
 
 
 def test_a_failure_is_logged_with_the_ids_of_its_request(start: Start, slow: Any) -> None:

@@ -144,6 +144,16 @@ async def test_what_was_read_for_one_model_is_not_answered_by_another(settings: 
     after.close()
 
 
+async def test_a_request_whose_reading_is_cancelled_is_answered(settings: Settings) -> None:
+    plane, slow = DataPlane(settings, Recorder(settings)), Slow()
+    batcher = open_plane(plane, load_model(settings))
+    _, answered = ask(plane, slow)
+    slow.read.cancel()
+    assert (await answered).status == 503
+    assert plane.in_flight == 0
+    batcher.close()
+
+
 async def test_a_v2_request_is_read_by_the_signature_of_the_model_that_answers(settings: Settings) -> None:
     spec = load_artifact(settings.model_dir).spec
     wider = spec.model_copy(update={"inputs": (TensorSpec(name="x", datatype="FP32", shape=(-1, 3)),)})
