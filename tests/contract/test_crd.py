@@ -140,9 +140,9 @@ RULE_CASES: list[tuple[type[api.ApiModel], dict[str, Any], str]] = [
         api.Rollout,
         {
             "steps": [{**STEP, "until": "Conclusive"}],
-            "analysis": {"reward": {"enabled": False}, "labels": {"enabled": False}},
+            "analysis": {"reward": {"enabled": False}, "labels": {"enabled": True}},
         },
-        "decided by feedback",
+        "decided by rewards",
     ),
     (api.PrometheusCheck, {"max": "1"}, ""),
     (api.PrometheusCheck, {"name": "p"}, "max, min or both"),
@@ -173,7 +173,15 @@ def test_rules(kind: type[api.ApiModel], value: dict[str, Any], complaint: str) 
 
 @pytest.mark.parametrize(
     ("name", "fine"),
-    [("digits", True), ("a" * 45, True), ("a" * 46, False), ("1digits", False), ("Digits", False), ("a.b", False)],
+    [
+        ("digits", True),
+        ("a" * 45, True),
+        ("a" * 46, False),
+        ("1digits", False),
+        ("Digits", False),
+        ("a.b", False),
+        ("mlserve-router", False),
+    ],
 )
 def test_names(name: str, fine: bool) -> None:
     verdicts = [cel.evaluate(rule.rule, {"self": {"metadata": {"name": name}}}) for rule in rules.ROOT_RULES]

@@ -51,6 +51,10 @@ ROOT_RULES: Final = (
         "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         "metadata.name must be a DNS label that begins with a letter (a-z, 0-9 and -): a Service is named after it",
     ),
+    Rule(
+        f"self.metadata.name != '{api.ROUTER_NAME}'",
+        f"metadata.name must not be {api.ROUTER_NAME}: objects of the namespace's router have that name",
+    ),
 )
 
 RULES: Final[dict[type[api.ApiModel], tuple[Rule, ...]]] = {
@@ -106,10 +110,9 @@ RULES: Final[dict[type[api.ApiModel], tuple[Rule, ...]]] = {
     api.Rollout: (
         Rule(_ascending_weights(), "weights of steps must rise from step to step", ".steps"),
         Rule(
-            "!self.steps.exists(step, has(step.until) && step.until == 'Conclusive')"
-            " || self.analysis.reward.enabled || self.analysis.labels.enabled",
-            "a Conclusive step is decided by feedback: enable analysis.reward or analysis.labels",
-            ".analysis",
+            "!self.steps.exists(step, has(step.until) && step.until == 'Conclusive') || self.analysis.reward.enabled",
+            "a Conclusive step is decided by rewards: enable analysis.reward",
+            ".analysis.reward",
         ),
     ),
     api.PrometheusCheck: (Rule("has(self.max) || has(self.min)", "give max, min or both"),),

@@ -24,6 +24,8 @@ PLURAL = "modeldeployments"
 SINGULAR = "modeldeployment"
 SHORT_NAMES = ("mdep",)
 CATEGORIES = ("all", "mlserve")
+ROUTER_NAME = "mlserve-router"
+"""What the router that serves a namespace is called, and a ModelDeployment must not be."""
 NAME_MAX_LENGTH = 45
 """Names of children are built from a ModelDeployment's name and must stay DNS labels of at most 63 characters."""
 

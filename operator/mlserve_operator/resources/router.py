@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from mlserve_core.api.v1alpha1 import RouterScope
+from mlserve_core.api.v1alpha1 import ROUTER_NAME, RouterScope
 from mlserve_core.wire import MANAGEMENT_PORT, PATH_LIVEZ, PATH_READYZ
 from mlserve_operator.resources.disruption import disruption_spec
 from mlserve_operator.resources.metadata import owner_reference, router_labels, router_selector
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-NAMESPACE_ROUTER: Final = "mlserve-router"
+NAMESPACE_ROUTER: Final = ROUTER_NAME
 DRAIN_SECONDS: Final = 5
 """Over this time Envoy asks its clients to reconnect; they find the other pods by then."""
 CONTAINER: Final = "envoy"
