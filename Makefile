@@ -8,6 +8,7 @@ STAMP := .venv/.ready
 
 # All words go to stderr: standard output of `make -s up` is what a shell evaluates.
 $(STAMP): pyproject.toml tools/install_helm.py
+	@$(PYTHON) -c 'import sys; sys.exit("mlserve needs Python 3.11: make PYTHON=... names one" if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv >&2
 	@echo "Installing mlserve and its tools into .venv (a few minutes the first time)" >&2
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip >&2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import yaml
-from safetensors.torch import save_file
 
-from mlserve_core.artifact import load_artifact, write_manifest
+from mlserve_core.artifact import load_artifact
 from mlserve_core.model_spec import TensorSpec
-from mlserve_runtime.backends.architectures import ARCHITECTURES
 from mlserve_runtime.batching.batcher import Batcher
 from mlserve_runtime.batching.cost import CostModel
 from mlserve_runtime.batching.queue import BatchQueue, Job
@@ -33,21 +29,10 @@ from mlserve_runtime.telemetry.recorder import Recorder
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    arguments = {"inputs": 2, "outputs": 2, "hidden": [3]}
-    torch.manual_seed(0)
-    save_file(ARCHITECTURES["mlp"](**arguments).state_dict(), tmp_path / "model.safetensors")
-    spec = {
-        "name": "small",
-        "format": "safetensors",
-        "weights": "model.safetensors",
-        "architecture": {"name": "mlp", "arguments": arguments},
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}],
-        "postprocessing": {"activation": "softmax"},
-    }
-    (tmp_path / "model.yaml").write_text(yaml.safe_dump(spec))
-    write_manifest(tmp_path)
+def settings(tmp_path: Path, write_mlp: Callable[..., Path]) -> Settings:
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+    outputs = [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}]
+    write_mlp(tmp_path, 2, name="small", inputs=inputs, outputs=outputs)
     return Settings(model_dir=tmp_path, threads=1, max_rows=2)
 
 

@@ -10,12 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
-import yaml
-from safetensors.torch import save_file
 
-from mlserve_core.artifact import write_manifest
-from mlserve_runtime.backends.architectures import ARCHITECTURES
 from mlserve_runtime.batching.queue import Answer
 from mlserve_runtime.model import ServedModel, load_model
 from mlserve_runtime.settings import Settings, read_settings
@@ -25,31 +20,24 @@ from mlserve_runtime.telemetry.sink import Sample
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
+def model(tmp_path_factory: pytest.TempPathFactory, write_mlp: Callable[..., Path]) -> ServedModel:
     directory = tmp_path_factory.mktemp("credit")
-    arguments = {"inputs": 4, "outputs": 2, "hidden": [3]}
-    torch.manual_seed(0)
-    save_file(ARCHITECTURES["mlp"](**arguments).state_dict(), directory / "model.safetensors")
-    spec = {
-        "name": "credit",
-        "format": "safetensors",
-        "weights": "model.safetensors",
-        "architecture": {"name": "mlp", "arguments": arguments},
-        "inputs": [
+    (directory / "warmup.json").write_text('{"instances": [{"features": {"income": 1, "age": 2, "job": "clerk"}}]}')
+    write_mlp(
+        directory,
+        4,
+        name="credit",
+        inputs=[
             {"name": "numbers", "datatype": "FP32", "shape": [-1, 2], "features": ["income", "age"]},
             {"name": "job", "datatype": "BYTES", "shape": [-1]},
         ],
-        "outputs": [{"name": "probability", "datatype": "FP32", "shape": [-1, 2]}],
-        "classes": ["repaid", "defaulted"],
-        "preprocessing": [
+        outputs=[{"name": "probability", "datatype": "FP32", "shape": [-1, 2]}],
+        classes=["repaid", "defaulted"],
+        preprocessing=[
             {"op": "encode", "input": "job", "categories": ["clerk", "farmer"]},
             {"op": "concatenate", "inputs": ["numbers", "job"], "output": "row"},
         ],
-        "postprocessing": {"activation": "softmax"},
-    }
-    (directory / "model.yaml").write_text(yaml.safe_dump(spec))
-    (directory / "warmup.json").write_text('{"instances": [{"features": {"income": 1, "age": 2, "job": "clerk"}}]}')
-    write_manifest(directory)
+    )
     return load_model(Settings(model_dir=directory, threads=1, max_rows=2, revision="credit-1"))
 
 
