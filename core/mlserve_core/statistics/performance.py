@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mlserve_core.statistics.drift import ACCURACY, FeatureDrift, severity_of
+from mlserve_core.statistics.drift import ACCURACY, FeatureDrift, Severity, severity_of
 from mlserve_core.statistics.page_hinkley import PageHinkley, threshold
 from mlserve_core.statistics.profile import UNIT_BINS
 from mlserve_core.statistics.two_sample import excess_p_value
@@ -65,20 +65,20 @@ def judge(
         relative = 1 - labels.right / labels.total / reference
         p_value = excess_p_value(wrong, labels.total, *_errors(answers))
         drifted = (relative >= drop and p_value < alpha) or walk.rise > limit
-        found.append(_finding(ACCURACY, relative, drop, p_value=p_value, drifted=drifted))
+        severity = severity_of(max(relative / drop, 1.0)) if drifted else Severity.NONE
+        found.append(_finding(ACCURACY, relative, drop, severity, p_value=p_value, drifted=drifted))
     estimate = estimated_accuracy(profile, counts) if counts is not None else None
     if estimate is not None:
-        found.append(_finding(ESTIMATED_ACCURACY, 1 - estimate / reference, drop))
+        lost = 1 - estimate / reference
+        found.append(_finding(ESTIMATED_ACCURACY, lost, drop, severity_of(lost / drop)))
     return found, walk
 
 
 def _finding(
-    name: str, relative: float, drop: float, *, p_value: float | None = None, drifted: bool = False
+    name: str, relative: float, drop: float, severity: Severity, *, p_value: float | None = None, drifted: bool = False
 ) -> FeatureDrift:
     """Effects are not negative: more right predictions than in the reference are no drift."""
     effect = max(relative, 0.0)
-    ratio = max(effect / drop, 1.0) if drifted else effect / drop
-    severity = severity_of(ratio)
     return FeatureDrift(name=name, effect=effect, threshold=drop, p_value=p_value, severity=severity, drifted=drifted)
 
 

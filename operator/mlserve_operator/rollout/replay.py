@@ -64,8 +64,9 @@ def replay(
     arms = {name: read_arm(profile, name, given) for name, given in columns.items()}
     policy = _policy(spec, arms)
     _refuse_unknown(policy, profile)
-    apart = _apart(arms)
-    slices = _cut(arms, float(policy.rollout.analysis.interval_seconds)) if not apart else []
+    by_time = _by_time(arms, float(policy.rollout.analysis.interval_seconds))
+    apart = _apart(arms, by_time)
+    slices = [] if apart else by_time or _in_order(arms)
     policy = _hold(policy, len(slices))
     results = {name: _drift(profile, arm, policy) for name, arm in arms.items()}
     watched = results if policy.drift.enabled else {}
@@ -73,6 +74,8 @@ def replay(
     decision, reason = _decision(state, results)
     if apart:
         reason = f"AnalysisInconclusive: {apart}"
+    elif decision == "Promote" and any(not {"prediction", "status"} & given.keys() for given in columns.values()):
+        decision, reason = "Hold", "AnalysisInconclusive: nothing tells of the answers; log `prediction` or `status`"
     return {
         "decision": decision,
         "reason": reason,
@@ -223,40 +226,48 @@ def _run(
     return state, looks
 
 
-def _apart(arms: Mapping[str, Arm]) -> str:
-    """Why there is nothing to compare: versions that ran one after the other met different worlds."""
+def _by_time(arms: Mapping[str, Arm], interval: float) -> list[dict[str, NDArray[np.intp]]] | None:
+    """Rows of each look, where all rows have a time and last for some looks.
+
+    A clock that jumped (one row of 1970 is enough) would leave nearly all rows in one look; then time tells nothing.
+    """
+    times = {name: arm.times for name, arm in arms.items() if arm.times is not None}
+    if len(times) < len(arms):
+        return None
+    begin, end = min(t.min() for t in times.values()), max(t.max() for t in times.values())
+    if end - begin < 5 * interval:
+        return None
+    n = min(math.ceil((end - begin) / interval), MAX_LOOKS)
+    places = {name: np.minimum(((t - begin) * n / (end - begin)).astype(int), n - 1) for name, t in times.items()}
+    rows = np.bincount(np.concatenate(list(places.values())), minlength=n)
+    if rows.max() > FULLEST_LOOK * rows.sum():
+        return None
+    return [{name: np.flatnonzero(place == i) for name, place in places.items()} for i in range(n)]
+
+
+def _in_order(arms: Mapping[str, Arm]) -> list[dict[str, NDArray[np.intp]]]:
+    """Rows of each look in equal parts."""
+    n = min(max(len(arms[CANARY]) // ROWS_PER_LOOK, 1), MAX_LOOKS)
+    parts = {name: np.array_split(np.arange(len(arm)), n) for name, arm in arms.items()}
+    return [{name: parts[name][i] for name in arms} for i in range(n)]
+
+
+def _apart(arms: Mapping[str, Arm], by_time: list[dict[str, NDArray[np.intp]]] | None) -> str:
+    """Why there is nothing to compare, or nothing: versions that ran one after the other met different worlds."""
     stable, canary = arms[STABLE].span, arms[CANARY].span
-    if stable is None or canary is None or (stable[0] <= canary[1] and canary[0] <= stable[1]):
+    if stable is None or canary is None:
+        return ""
+    if by_time is not None:
+        together = any(all(rows.size for rows in look.values()) for look in by_time)
+    else:
+        together = stable[0] <= canary[1] and canary[0] <= stable[1]
+    if together:
         return ""
     words = ", ".join(
         f"{name} {' to '.join(datetime.fromtimestamp(at, UTC).isoformat(timespec='seconds') for at in span)}"
         for name, span in ((STABLE, stable), (CANARY, canary))
     )
     return f"the versions did not run at the same time ({words}); log both at once, or leave out the timestamps"
-
-
-def _cut(arms: Mapping[str, Arm], interval: float) -> list[dict[str, NDArray[np.intp]]]:
-    """Rows of each look: by time where all rows have one and they last for some looks, else in equal parts.
-
-    A clock that jumped (one row of 1970 is enough) would leave nearly all rows in one look; then time tells nothing.
-    """
-    times = [arm.times for arm in arms.values() if arm.times is not None and np.isfinite(arm.times).all()]
-    if len(times) == len(arms):
-        begin, end = min(t.min() for t in times), max(t.max() for t in times)
-        if end - begin >= 5 * interval:
-            n = min(math.ceil((end - begin) / interval), MAX_LOOKS)
-            width = (end - begin) / n
-            places = {
-                name: np.minimum(((arm.times - begin) / width).astype(int), n - 1)
-                for name, arm in arms.items()
-                if arm.times is not None
-            }
-            rows = np.bincount(np.concatenate(list(places.values())), minlength=n)
-            if rows.max() <= FULLEST_LOOK * rows.sum():
-                return [{name: np.flatnonzero(place == i) for name, place in places.items()} for i in range(n)]
-    n = min(max(len(arms[CANARY]) // ROWS_PER_LOOK, 1), MAX_LOOKS)
-    parts = {name: np.array_split(np.arange(len(arm)), n) for name, arm in arms.items()}
-    return [{name: parts[name][i] for name in arms} for i in range(n)]
 
 
 # --- the answer ---------------------------------------------------------------------------------------------------

@@ -231,6 +231,7 @@ def test_performance_drift_needs_a_drop_and_labels_enough(
 ) -> None:
     found, _ = judge(profile, None, Labels(right, labelled), PageHinkley(), SETTINGS)
     assert any(item.drifted for item in found) is drifted
+    assert all((item.severity is Severity.NONE) is not drifted for item in found if item.name == ACCURACY)
 
 
 @pytest.mark.parametrize(

@@ -480,11 +480,32 @@ def test_labels_show_drift_that_inputs_do_not() -> None:
     assert (both["decision"], both["drift"]["verdict"]) == ("Promote", "Drift"), "as wrong as each other"
 
 
-def test_versions_logged_at_different_times_are_not_compared() -> None:
-    later = logged(1000, 4, errors=0.3) | {"timestamp": [f"2026-02-01T00:{i % 60:02d}:00" for i in range(1000)]}
-    found = replay(ANSWERED, logged(4000, 3, timed=1), later)
-    assert found["decision"] == "Hold"
-    assert "did not run at the same time (stable 2026-01-01T00:0" in found["reason"]
+def stamped(first: int, last: int, n: int) -> dict[str, list[object]]:
+    return {"timestamp": np.linspace(1_767_225_600 + first, 1_767_225_600 + last, n).tolist()}
+
+
+@pytest.mark.parametrize(
+    ("times", "decision"),
+    [
+        pytest.param((0, 3600), "Rollback", id="together"),
+        pytest.param((0, 90), "Rollback", id="at the beginning"),
+        pytest.param((3000, 7200), "Rollback", id="for a while"),
+        pytest.param((3700, 7200), "Hold", id="one after the other"),
+        pytest.param((31 * 86_400, 31 * 86_400 + 60), "Hold", id="a month later"),
+    ],
+)
+def test_versions_are_compared_where_they_ran_together(times: tuple[int, int], decision: str) -> None:
+    stable = logged(4000, 3) | stamped(0, 3600, 4000)
+    found = replay(ANSWERED, stable, logged(1000, 4, errors=0.5) | stamped(*times, 1000))
+    assert found["decision"] == decision, found["reason"]
+    if decision == "Hold":
+        assert "did not run at the same time (stable 2026-01-01T00:0" in found["reason"]
+
+
+def test_rows_that_tell_nothing_of_answers_promote_nothing() -> None:
+    features = [{name: logged(n, n)[name] for name in FEATURES} for n in (4000, 1000)]
+    found = replay(build_profile(ALL, feature_names=FEATURES), *features)
+    assert (found["decision"], "log `prediction` or `status`" in found["reason"]) == ("Hold", True)
 
 
 def test_a_time_without_a_zone_is_utc() -> None:
