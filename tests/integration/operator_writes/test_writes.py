@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +13,11 @@ import yaml
 
 from mlserve_core.api.v1alpha1 import Autoscaling, Resources
 from mlserve_core.wire import LABEL_MODELDEPLOYMENT
-from mlserve_local.apiserver.__main__ import READY
 from mlserve_operator import kube, metrics
 from mlserve_operator.execute import Executor, NotLeadingError
 from mlserve_operator.handlers import build_registry, build_settings
 from mlserve_operator.index import Index
-from mlserve_operator.kube import ApiError, Kube, lease_election
+from mlserve_operator.kube import ApiError, lease_election
 from mlserve_operator.queue import WorkQueue
 from mlserve_operator.reconcile import Key
 from mlserve_operator.resources.autoscaler import build_autoscaler
@@ -31,49 +26,7 @@ from mlserve_operator.resources.records import build_feedback_keys
 from mlserve_operator.resources.router import build_router
 from mlserve_operator.work import Resync, Workers
 
-Object = dict[str, Any]
-NAMESPACE = "default"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An API server without controllers: nothing is collected, scaled or run. Its kubeconfig."""
-    directory = tmp_path_factory.mktemp("apiserver")
-    kubeconfig = directory / "kubeconfig"
-    arguments = ["--port", "0", "--data-dir", str(directory / "data"), "--kubeconfig-out", str(kubeconfig)]
-    with (directory / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlserve_local.apiserver", *arguments], stdout=subprocess.PIPE, stderr=log, text=True
-        )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith(READY), (directory / "log").read_text()
-    yield kubeconfig
-    process.terminate()
-    process.wait(20)
-    process.stdout.close()
-
-
-@dataclass
-class Operator:
-    """The writing half of an operator."""
-
-    api: Kube
-    index: Index
-    executor: Executor
-
-    async def get(self, kind: kube.Kind, name: str) -> Object:
-        found = await self.api.get(kind, NAMESPACE, name)
-        assert found is not None, f"{kind.kind} {name} is gone"
-        return found
-
-
-@pytest.fixture
-async def operator(server: Path) -> AsyncIterator[Operator]:
-    async with Kube(str(server)) as api:
-        is_leader = asyncio.Event()
-        is_leader.set()
-        index = Index()
-        yield Operator(api, index, Executor(api, index, is_leader))
+from .conftest import NAMESPACE, Object, Operator
 
 
 def owner(name: str, uid: str = "one") -> Object:
