@@ -8,19 +8,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, Phase, Reason
-from mlserve_core.wire import LATENCY_EDGES_MICROS, LaneCounts, TelemetrySnapshot
+from mlserve_core.wire import LATENCY_EDGES_MICROS, LaneCounts
 from mlserve_operator.rollout.evidence import Verdict
 from mlserve_operator.rollout.state import (
-    Command,
     Decision,
     Failure,
     Observation,
     PodObservation,
     RevisionHealth,
     RolloutState,
-    Route,
 )
 from mlserve_operator.rollout.step import step
+
+from .little_cluster import LittleCluster, answering_pod, spec_of
 
 RESTING = {Phase.HEALTHY, Phase.ROLLED_BACK}
 TARGETS = ("v1", "v2", "v3")
@@ -71,23 +71,16 @@ calm = st.builds(
     lying=st.just(""),
 )
 specs = st.builds(
-    lambda strategy, steps, bake, auto, paused, on_regression, on_inconclusive, max_hold, surge: (
-        ModelDeploymentSpec.model_validate(
-            {
-                "model": {"uri": "s3://m"},
-                "replicas": 3,
-                "rollout": {
-                    "strategy": strategy,
-                    "steps": [{"weight": weight, "holdSeconds": 15} for weight in steps],
-                    "bakeSeconds": bake,
-                    "autoPromote": auto,
-                    "paused": paused,
-                    "onRegression": on_regression,
-                    "maxSurgeGpus": surge,
-                    "analysis": {"onInconclusive": on_inconclusive, "maxHoldSeconds": max_hold},
-                },
-            }
-        )
+    lambda strategy, steps, bake, auto, paused, on_regression, on_inconclusive, max_hold, surge: spec_of(
+        3,
+        strategy=strategy,
+        steps=[{"weight": weight, "holdSeconds": 15} for weight in steps],
+        bakeSeconds=bake,
+        autoPromote=auto,
+        paused=paused,
+        onRegression=on_regression,
+        maxSurgeGpus=surge,
+        analysis={"onInconclusive": on_inconclusive, "maxHoldSeconds": max_hold},
     ),
     strategy=st.sampled_from(["Canary", "Canary", "Shadow", "BlueGreen", "AllAtOnce"]),
     steps=st.sampled_from([[5, 50], [20], [10, 25, 100], []]),
@@ -102,23 +95,16 @@ specs = st.builds(
 
 
 @dataclass
-class Cluster:
+class Cluster(LittleCluster):
     """Enough of a cluster to feed `step`, with every mishap allowed."""
 
-    spec: ModelDeploymentSpec
-    now: float = 1_000_000.0
-    state: RolloutState = field(default_factory=RolloutState)
-    route: Route = field(default_factory=Route)
     pods: dict[str, int] = field(default_factory=dict)
     counters: dict[str, LaneCounts] = field(default_factory=dict)
-    commands: int = 0
 
     def observe(self, shock: Shock) -> Observation:
         self.now += shock.seconds
         for name, size in self.pods.items():
-            share = self.route.weights.get(name, 0)
-            mirrored = self.route.mirror_percent if self.route.mirror == name else 0
-            n = shock.requests * max(share, mirrored) // 100
+            n = shock.requests * self.asked(name) // 100
             old = self.counters.get(name, LaneCounts(latency=[0] * (len(LATENCY_EDGES_MICROS) + 1)))
             latency = [*old.latency]
             latency[10] += n
@@ -128,10 +114,6 @@ class Cluster:
                     server_errors=old.server_errors + min(shock.bad.get(name, 0), n),
                     latency=latency,
                 )
-        command = None
-        if shock.command:
-            self.commands += 1
-            command = Command.parse(f"{shock.command}:{self.commands}")
         health = {
             name: RevisionHealth(
                 desired=size,
@@ -153,20 +135,13 @@ class Cluster:
             gpus=dict.fromkeys(TARGETS, 1),
             route=self.route if shock.confirmed else None,
             pods=tuple(self.pod(name, shock) for name, item in health.items() if item.ready),
-            command=command,
+            command=self.told(shock.command),
         )
 
     def pod(self, name: str, shock: Shock) -> PodObservation:
-        """One pod stands for all of a revision: how rows are spread over pods is tested elsewhere."""
-        lane = self.counters.get(name, LaneCounts())
-        told = TelemetrySnapshot(
-            name="m",
-            revision="v9" if shock.lying == name and self.now % 2 else name,
-            boot_id="b",
-            live=LaneCounts() if shock.lying == name else lane,
-            mirror=lane,
-        )
-        return PodObservation(name=f"{name}-0", uid=f"{name}-0", revision=name, telemetry=told)
+        """The pod of a revision; one that lies has counters that went back, and at times speaks for another."""
+        lane, lies = self.counters.get(name, LaneCounts()), shock.lying == name
+        return answering_pod(name, LaneCounts() if lies else lane, lane, "v9" if lies and self.now % 2 else "")
 
     def obey(self, decision: Decision, shock: Shock) -> None:
         self.state = decision.state
@@ -272,10 +247,7 @@ def _check_rest(decision: Decision, seen: Observation) -> None:
 @settings(max_examples=8, deadline=None)
 @given(strategy=st.sampled_from(["Canary", "Shadow", "BlueGreen", "AllAtOnce"]), seed=st.integers(0, 1000))
 def test_calm_weather_always_promotes(strategy: str, seed: int) -> None:
-    spec = ModelDeploymentSpec.model_validate(
-        {"model": {"uri": "s3://m"}, "replicas": 2, "rollout": {"strategy": strategy, "bakeSeconds": 30}}
-    )
-    cluster = Cluster(spec)
+    cluster = Cluster(spec_of(2, strategy=strategy, bakeSeconds=30))
     for tick in range(250):
         target = "v1" if tick < 5 else "v2"
         shock = Shock(15.0 + seed % 7, target, "", True, {}, "", 2000 + seed, {}, "")

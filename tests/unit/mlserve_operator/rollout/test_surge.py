@@ -9,18 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, Phase, Reason
-from mlserve_core.wire import LATENCY_EDGES_MICROS, LaneCounts, TelemetrySnapshot
+from mlserve_core.wire import LATENCY_EDGES_MICROS, LaneCounts
 from mlserve_operator.rollout.state import (
-    Command,
     Decision,
     Observation,
     PodObservation,
     RevisionHealth,
-    RolloutState,
-    Route,
 )
 from mlserve_operator.rollout.step import step
 from mlserve_operator.rollout.surge import Fleets, Split, next_split
+
+from .little_cluster import LittleCluster, answering_pod, spec_of
 
 fleets = st.builds(Fleets, st.integers(1, 300), st.integers(1, 8), st.integers(1, 8), st.integers(0, 40))
 
@@ -73,27 +72,19 @@ GPUS = {"v1": 1, "v2": 1, "v3": 2}
 
 
 @dataclass
-class Cluster:
+class Cluster(LittleCluster):
     """Pods take a tick to come and a tick to go; every GPU one of them holds counts."""
 
-    spec: ModelDeploymentSpec
-    now: float = 1_000_000.0
-    state: RolloutState = field(default_factory=RolloutState)
-    route: Route = field(default_factory=Route)
     wanted: dict[str, int] = field(default_factory=dict)
     ready: dict[str, int] = field(default_factory=dict)
     leaving: dict[str, int] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
     bad: frozenset[str] = frozenset()
-    commands: int = 0
 
     def observe(self, target: str, command: str = "") -> Observation:
         self.now += 15
-        for name, weight in self.route.weights.items():
-            mirrored = self.route.mirror_percent if self.route.mirror == name else 0
-            self.requests[name] = self.requests.get(name, 0) + 40 * max(weight, mirrored)
-        told = Command.parse(f"{command}:{(commands := self.commands + 1)}") if command else None
-        self.commands = commands if command else self.commands
+        for name in self.route.weights:
+            self.requests[name] = self.requests.get(name, 0) + 40 * self.asked(name)
         names = self.wanted.keys() | {name for name, count in self.leaving.items() if count}
         health = {
             name: RevisionHealth(
@@ -105,7 +96,7 @@ class Cluster:
         }
         return Observation(
             now=self.now, generation=1, spec=self.spec, target=target, revisions=health, history=tuple(GPUS),
-            route=self.route, gpus=GPUS, command=told, pods=tuple(self._pod(name) for name in self.wanted),
+            route=self.route, gpus=GPUS, command=self.told(command), pods=tuple(map(self._pod, self.wanted)),
         )  # fmt: skip
 
     def _pod(self, name: str) -> PodObservation:
@@ -115,8 +106,7 @@ class Cluster:
             server_errors=n // 2 if name in self.bad else 0,
             latency=[n, *[0] * len(LATENCY_EDGES_MICROS)],
         )
-        told = TelemetrySnapshot(name="m", revision=name, boot_id="b", live=lane, mirror=lane)
-        return PodObservation(name=name, uid=name, revision=name, telemetry=told)
+        return answering_pod(name, lane, lane)
 
     def obey(self, decision: Decision) -> None:
         """What was asked for in the tick before is there now."""
@@ -168,13 +158,8 @@ class Cluster:
 
 
 def gpu_spec(replicas: int, surge: int, **more: object) -> ModelDeploymentSpec:
-    rollout = {
-        "maxSurgeGpus": surge,
-        "steps": [{"weight": 5, "holdSeconds": 15}, {"weight": 50, "holdSeconds": 15}],
-        "bakeSeconds": 120,
-        **more,
-    }
-    return ModelDeploymentSpec.model_validate({"model": {"uri": "s3://m"}, "replicas": replicas, "rollout": rollout})
+    steps = [{"weight": 5, "holdSeconds": 15}, {"weight": 50, "holdSeconds": 15}]
+    return spec_of(replicas, **{"maxSurgeGpus": surge, "steps": steps, "bakeSeconds": 120, **more})
 
 
 def started(replicas: int, surge: int, **more: object) -> Cluster:
