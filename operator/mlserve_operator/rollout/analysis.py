@@ -156,6 +156,10 @@ def _look(evidence: Evidence, state: RolloutState, observation: Observation) -> 
                 arm.counters = _plus(arm.counters, difference)
             seen[key] = told
     problems += [f"no pod of {revision} could be asked" for revision, n in answered.items() if n == 0]
+    # Stable answers for a canary that a router does not reach, so nothing else would tell.
+    problems += [
+        f"{n} router pods reach no pod of {name}" for name, n in observation.unreached.items() if name in answered
+    ]
     failures = _count_failures(evidence, state, observation, look, problems)
     look.problems, look.complete = tuple(problems), not (silent or problems or evidence.partial)
     update = {

@@ -475,6 +475,20 @@ def test_failures_only_the_router_saw_count() -> None:
     assert "80 of 980 bad" in decision.state.message
 
 
+@pytest.mark.parametrize("sticky", ["", "x-user"])
+def test_a_canary_that_routers_do_not_reach_is_not_waited_for_without_a_word(sticky: str) -> None:
+    """Its requests are answered by stable then, and with sticky users a wrong share proves nothing."""
+    state = phase_state(Phase.PROGRESSING).model_copy(update={"weight": 50, "evidence": None})
+    traffic = ModelDeploymentSpec.model_validate({"model": {"uri": "s3://m"}, "traffic": {"stickyHeader": sticky}})
+    policy = traffic.model_copy(update={"rollout": spec(steps=STEPS[:1]).rollout})
+    for number in range(7):
+        pods = (pod("v1", requests=100 * number), pod("v2"))
+        cut_off = seen(state, now=NOW + 15 * number, pods=pods, spec=policy, unreached={"v2": 2})
+        state = step(state, cut_off).state
+    assert (state.phase, state.pauses) == (Phase.PAUSED, (PauseCause.ANALYSIS,))
+    assert "2 router pods reach no pod of v2" in state.message
+
+
 @pytest.mark.parametrize(
     ("liar", "words"),
     [
