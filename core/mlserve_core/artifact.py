@@ -157,13 +157,15 @@ def build_manifest(directory: Path) -> Manifest:
     files = []
     for root, folders, names in os.walk(directory):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
-        for name in sorted(names):
+        for name in sorted([*names, *(name for name in folders if Path(root, name).is_symlink())]):
             path = Path(root, name)
             relative = path.relative_to(directory).as_posix()
             if name.startswith(".") or relative == MANIFEST_FILE:
                 continue
             if path.is_symlink():
                 raise ArtifactError(f"{relative} is a symbolic link; an artifact holds the files themselves")
+            if not path.is_file():
+                raise ArtifactError(f"{relative} is no regular file (a pipe, a socket or a device); take it away")
             files.append(ManifestFile(path=relative, size=path.stat().st_size, sha256=sha256_of(path)))
     try:
         return Manifest(files=tuple(files))

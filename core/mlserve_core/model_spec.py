@@ -20,8 +20,11 @@ MAX_FEATURES: Final = 1024
 
 
 def check_relative_path(path: str) -> str:
-    """Return `path` if it stays inside the artifact: relative, forward slashes, no `..`; else raise ValueError."""
-    if {"", ".", ".."}.intersection(path.split("/")) or "\\" in path or "\0" in path:
+    """Return `path` if it stays inside the artifact: relative, forward slashes, no `..`; else raise ValueError.
+
+    What cannot be printed is refused as well: paths are written to logs and termination messages.
+    """
+    if {"", ".", ".."}.intersection(path.split("/")) or "\\" in path or not path.isprintable():
         raise ValueError(f"{path!r} is not a plain relative path like weights.safetensors or data/extra.json")
     return path
 

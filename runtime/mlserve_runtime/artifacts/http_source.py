@@ -33,6 +33,10 @@ _TIMEOUTS: Final = {"connect": 10.0, "read": 30.0, "write": 30.0, "pool": 60.0}
 _BROKEN: Final = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
 
+class RangeRefusedError(TransientFetchError):
+    """The server has nothing after what has arrived, though the transfer did not end well: it begins anew."""
+
+
 class GuardedBackend(httpcore.SyncBackend):
     """Connects only to addresses the policy judged, and to exactly those."""
 
@@ -93,6 +97,8 @@ class HttpSource:
                     _write(response, target, name, limit, progress, resumed=resumed)
                 return
             except TransientFetchError as error:
+                if isinstance(error, RangeRefusedError):
+                    target.unlink(missing_ok=True)
                 if attempt == ATTEMPTS:
                     raise TransientFetchError(f"{name}: {error} (gave up after {ATTEMPTS} attempts)") from error
                 wait = min(30.0, FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.5)  # noqa: S311  jitter, no secret
@@ -122,13 +128,16 @@ class HttpSource:
                 ) as response,
             ):
                 if response.status not in _REDIRECTS:
-                    _check_status(response, host)
+                    _check_status(response, host, resuming=offset > 0)
                     yield response
                     return
                 location = _header(response, b"location")
                 if not location:
                     raise FetchError(f"{host} redirects to nowhere (status {response.status} without Location)")
-                url = urljoin(url, location)
+                try:
+                    url = urljoin(url, location)
+                except ValueError as error:
+                    raise FetchError(f"{host} redirects to {location[:200]!r}, which is no address") from error
         raise FetchError(f"more than {_MAX_REDIRECTS} redirects; use the final address as spec.model.uri")
 
     def _headers(self, url: str, offset: int, etag: str) -> list[tuple[str, str]]:
@@ -143,7 +152,7 @@ class HttpSource:
 def _write(
     response: httpcore.Response, target: Path, name: str, limit: int, progress: Progress, *, resumed: bool
 ) -> None:
-    received = target.stat().st_size if resumed else 0
+    received = target.stat().st_size if resumed and target.exists() else 0  # 206 may come unasked
     if resumed and not _header(response, b"content-range").startswith(f"bytes {received}-"):
         target.unlink(missing_ok=True)
         raise TransientFetchError("the server continued at another place than asked")
@@ -178,10 +187,12 @@ def _translated(host: str) -> Iterator[None]:
         raise FetchError(f"{host}: {error}") from error
 
 
-def _check_status(response: httpcore.Response, host: str) -> None:
+def _check_status(response: httpcore.Response, host: str, *, resuming: bool) -> None:
     status = response.status
     if status in {200, 206}:
         return
+    if status == 416 and resuming:
+        raise RangeRefusedError(f"{host} has nothing after what has arrived")
     if status in {404, 410}:
         raise MissingFileError(f"{host} has no such file (status {status}); check spec.model.uri")
     if status in {401, 403}:

@@ -7,6 +7,7 @@ sizes an archive announces are claims. Nothing is extracted by the libraries: th
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import stat
@@ -29,7 +30,12 @@ _HEADER_BYTES: Final = 1024 * 1024
 _DIRECTORY_BYTES: Final = 16 * 1024 * 1024
 """Most bytes of a zip archive's directory, which is read into memory as a whole."""
 _RATIO_FROM: Final = 64 * 1024 * 1024
+_DIRECTORY_END_BYTES: Final = 22
+_DIRECTORY_END_64_BYTES: Final = 76
+"""The end of a ZIP64 directory, and what says where that is; they lie before the ordinary end."""
 _DAMAGED: Final = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError)
+_OF_THE_VOLUME: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+"""Errors no archive is to blame for."""
 
 
 def unpack(archive: Path, destination: Path, policy: FetchPolicy) -> None:
@@ -37,6 +43,7 @@ def unpack(archive: Path, destination: Path, policy: FetchPolicy) -> None:
 
     Raises:
         FetchError: The archive is damaged, hostile, or larger than the policy allows; says which entry.
+        OSError: The volume is full, read-only or broken.
     """
     writer = _Writer(destination, policy, archive.stat().st_size)
     try:
@@ -48,6 +55,8 @@ def unpack(archive: Path, destination: Path, policy: FetchPolicy) -> None:
                 stream.seek(0)
                 _unpack_tar(stream, writer)
     except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_VOLUME:
+            raise
         raise FetchError(f"the archive is damaged: {' '.join(str(error).split())[:200]}") from error
     if writer.entries == 0:
         raise FetchError("the archive is empty")
@@ -138,12 +147,16 @@ def _unpack_tar(stream: IO[bytes], writer: _Writer) -> None:
 def _check_zip_directory(stream: IO[bytes]) -> None:
     """Refuse a directory that would fill the memory before its entries can be counted."""
     size = stream.seek(0, io.SEEK_END)
-    stream.seek(max(0, size - 65_557))
+    stream.seek(max(0, size - _DIRECTORY_END_64_BYTES - 65_557))
     tail = stream.read()
     end = tail.rfind(b"PK\x05\x06")
-    if end < 0 or len(tail) < end + 22:
+    if end < 0 or len(tail) < end + _DIRECTORY_END_BYTES:
         raise FetchError("the archive is damaged: a zip without an end")
-    if int.from_bytes(tail[end + 12 : end + 16], "little") > _DIRECTORY_BYTES:
+    directory = int.from_bytes(tail[end + 12 : end + 16], "little")
+    end_64 = tail[max(0, end - _DIRECTORY_END_64_BYTES) : end]
+    if end_64.startswith(b"PK\x06\x06"):  # what it says counts, whatever the ordinary end says
+        directory = int.from_bytes(end_64[40:48], "little")
+    if directory > _DIRECTORY_BYTES:
         raise FetchError("the archive's directory is larger than any artifact needs")
 
 

@@ -150,6 +150,54 @@ class TestBrokenTransfers:
         http_server.behaviour = change
         assert get(f"{http_server.url}/tiny", tmp_path).weights_path.read_bytes() == data
 
+    def test_a_transfer_that_breaks_after_the_last_byte_begins_anew(
+        self, http_server: FileServer, artifact: Path, tmp_path: Path
+    ) -> None:
+        """There is nothing to continue, which a server says with 416."""
+        data = (artifact / "weights/model.onnx").read_bytes()
+        statuses: list[int] = []
+
+        def cut(request: BaseHTTPRequestHandler) -> bool:
+            if not request.path.endswith("model.onnx"):
+                return False
+            if not statuses:
+                request.send_response(200)
+                request.send_header("ETag", '"1"')
+                request.send_header("Transfer-Encoding", "chunked")
+                request.end_headers()
+                request.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))  # and not the chunk that ends it
+                request.close_connection = True
+                statuses.append(200)
+            elif request.headers.get("Range") == f"bytes={len(data)}-":
+                statuses.append(416)
+                return answer(request, 416)
+            else:
+                statuses.append(200)
+                send_file(request, data)
+            return True
+
+        http_server.behaviour = cut
+        assert get(f"{http_server.url}/tiny", tmp_path).weights_path.read_bytes() == data
+        assert statuses == [200, 416, 200]
+
+    def test_a_partial_answer_nobody_asked_for_is_taken_if_it_is_the_whole(
+        self, http_server: FileServer, artifact: Path, tmp_path: Path
+    ) -> None:
+        data = (artifact / "weights/model.onnx").read_bytes()
+
+        def partial(request: BaseHTTPRequestHandler) -> bool:
+            if not request.path.endswith("model.onnx"):
+                return False
+            request.send_response(206)
+            request.send_header("Content-Range", f"bytes 0-{len(data) - 1}/{len(data)}")
+            request.send_header("Content-Length", str(len(data)))
+            request.end_headers()
+            request.wfile.write(data)
+            return True
+
+        http_server.behaviour = partial
+        assert get(f"{http_server.url}/tiny", tmp_path).weights_path.read_bytes() == data
+
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
     def test_a_busy_server_is_asked_again(self, status: int, http_server: FileServer, tmp_path: Path) -> None:
         failures = iter([True] * 3)
@@ -225,6 +273,7 @@ class TestRedirects:
             ("https://" + "a" * 300 + ".com/", "resolve|host name"),
             ("https://127.0.0.1:99999/", "no http|host name|port"),
             ("https://exa mple.com/", "resolve|host|invalid|no http"),
+            ("https://[::1/", "no address"),
         ],
     )
     def test_are_judged_like_the_first_address(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from mlserve_core.artifact import (
     ChecksumMismatchError,
     Manifest,
     ManifestFile,
+    build_manifest,
     load_artifact,
     parse_manifest,
     write_manifest,
@@ -103,8 +105,22 @@ def test_links_are_refused(directory: Path, tmp_path_factory: pytest.TempPathFac
         load_artifact(directory)
 
 
+def test_a_linked_folder_is_refused_and_not_left_out(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "vocabulary.txt").write_text("x")
+    (directory / "data").symlink_to(outside)
+    with pytest.raises(ArtifactError, match="data is a symbolic link"):
+        build_manifest(directory)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(directory: Path) -> None:
+    os.mkfifo(directory / "pipe")
+    with pytest.raises(ArtifactError, match="pipe is no regular file"):
+        build_manifest(directory)
+
+
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a\\b", "", "a/", "a\0b"], ids=repr
+    "path", ["/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a\\b", "", "a/", "a\0b", "a\nb", "a\x1b[2Jb"], ids=repr
 )
 def test_manifest_paths_stay_inside(path: str) -> None:
     files = [{"path": name, "size": 0, "sha256": "0" * 64} for name in ("model.yaml", path)]

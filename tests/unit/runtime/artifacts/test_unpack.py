@@ -22,6 +22,13 @@ from mlserve_runtime.artifacts.unpack import unpack
 SMALL = FetchPolicy(max_bytes=4_000_000, max_files=50)
 
 
+class Full(type(Path())):  # type: ignore[misc]
+    """A path on a full volume."""
+
+    def open(self, *_: Any, **__: Any) -> Any:
+        return Path(self).open("wb", buffering=0)
+
+
 def tar(*entries: tuple[tarfile.TarInfo, bytes], mode: str = "w:gz", **options: Any) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode, **options) as archive:
@@ -68,6 +75,15 @@ def lying_directory() -> bytes:
     end = data.rfind(b"PK\x05\x06")
     data[end + 12 : end + 16] = struct.pack("<I", 500_000_000)
     return bytes(data)
+
+
+def lying_large_directory() -> bytes:
+    """The ordinary end is honest, that of ZIP64 before it claims half a gigabyte; libraries believe the latter."""
+    data = zipped(("model.yaml", b"x"))
+    end = data.rfind(b"PK\x05\x06")
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, 500_000_000, 0)
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, end, 1)
+    return data[:end] + record + locator + data[end:]
 
 
 def encrypted() -> bytes:
@@ -129,6 +145,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "zip: overlapping": (overlapping, "damaged|unpacks to more"),
     "zip: encrypted": (encrypted, "encrypted|damaged"),
     "zip: lying directory": (lying_directory, "directory is larger"),
+    "zip: lying large directory": (lying_large_directory, "directory is larger"),
     "zip: truncated": (lambda: zipped(("a", bytes(range(256)) * 400))[:-30], "damaged"),
     "zip: only a head": (lambda: b"PK\x03\x04" + b"\0" * 100, "damaged"),
     "zip: empty": (zipped, "empty"),
@@ -193,3 +210,15 @@ def test_permissions_of_the_archive_are_not_taken_over(tmp_path: Path) -> None:
     destination.mkdir()
     unpack(archive, destination, SMALL)
     assert (destination / "model.yaml").stat().st_mode & 0o7111 == 0
+
+
+@pytest.mark.parametrize("archive", [tar((entry("a"), b"x" * 100)), zipped(("a", b"x" * 100))], ids=["tar", "zip"])
+def test_a_full_volume_is_no_fault_of_the_archive(
+    archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "archive").write_bytes(archive)
+    (tmp_path / "out").mkdir()
+    # /dev/full fails every write with ENOSPC, as a full volume does.
+    monkeypatch.setattr("mlserve_runtime.artifacts.unpack._Writer.path", lambda *_: Full("/dev/full"))
+    with pytest.raises(OSError, match="No space left"):
+        unpack(tmp_path / "archive", tmp_path / "out", SMALL)
