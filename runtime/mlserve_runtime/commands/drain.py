@@ -28,8 +28,8 @@ def request_drain(path: Path, timeout: float) -> int:
         connection.settimeout(timeout)
         try:
             connection.connect(os.fspath(path))
-            answer = connection.recv(64)
-        except (FileNotFoundError, ConnectionRefusedError):
+            answer = b"".join(iter(lambda: connection.recv(64), b""))
+        except (FileNotFoundError, ConnectionError):
             return 0
         except TimeoutError:
             return 1

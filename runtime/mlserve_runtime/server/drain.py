@@ -71,6 +71,21 @@ async def serve_drain_socket(path: Path, drain: Callable[[], Awaitable[bool]]) -
     return server
 
 
+async def ask_to_drain(path: Path) -> bool:
+    """Ask the process that listens there; True once it has drained or is gone."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return True
+    try:
+        answer = await reader.read()  # to its end: it may come in pieces
+    except OSError:
+        answer = b""
+    finally:
+        writer.close()
+    return answer in {b"drained\n", b""}
+
+
 def _make_room(path: Path) -> None:
     """A socket file outlives the process that made it."""
     path.unlink(missing_ok=True)

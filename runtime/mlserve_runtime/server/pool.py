@@ -31,7 +31,7 @@ from mlserve_core.wire import PATH_METRICS, PATH_PROFILE, PATH_TELEMETRY, Teleme
 from mlserve_runtime.backends.threads import available_cpus
 from mlserve_runtime.dataplane import Phase
 from mlserve_runtime.seen import create_memory
-from mlserve_runtime.server.drain import serve_drain_socket
+from mlserve_runtime.server.drain import ask_to_drain, serve_drain_socket
 from mlserve_runtime.server.listeners import bind, embed
 from mlserve_runtime.server.management import build_management
 from mlserve_runtime.server.place import Place, encode
@@ -67,8 +67,9 @@ class Worker:
     """Monotonic seconds of its last answer since it was ready."""
 
     async def ask(self) -> None:
-        """Read its counters; one that does not answer in time counts with what it said before."""
-        with contextlib.suppress(httpx.HTTPError, ValidationError):
+        """Read its counters; one that is gone or does not answer in time counts with what it said before."""
+        # RuntimeError: the process ended between two questions, and its client was closed.
+        with contextlib.suppress(httpx.HTTPError, ValidationError, RuntimeError):
             self.snapshot = TelemetrySnapshot.model_validate_json(await self.get(PATH_TELEMETRY))
             self.exposition = await self.get(PATH_METRICS)
             if self.snapshot.ready:
@@ -80,13 +81,7 @@ class Worker:
 
     async def drain(self) -> bool:
         """Ask it to drain; True once it has, or is gone."""
-        try:
-            reader, writer = await asyncio.open_unix_connection(self.drain_socket)
-        except OSError:
-            return True
-        answer = await reader.read(64)
-        writer.close()
-        return answer in {b"drained\n", b""}
+        return await ask_to_drain(self.drain_socket)
 
     @property
     def ready(self) -> bool:
@@ -172,7 +167,7 @@ class Pool:
     async def profile(self) -> bytes | None:
         """The reference profile, from any process."""
         for worker in list(self._workers.values()):
-            with contextlib.suppress(httpx.HTTPError):
+            with contextlib.suppress(httpx.HTTPError, RuntimeError):
                 return await worker.get(PATH_PROFILE)
         return None
 
@@ -202,6 +197,9 @@ class Pool:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             worker = await self._spawn(index, replacement=self._phase is not Phase.LOADING)
+            if self._stop.is_set():  # the signal came while it was started, and did not reach it
+                with contextlib.suppress(ProcessLookupError):
+                    worker.process.terminate()
             began = time.monotonic()
             status = await worker.process.wait()
             await self._bury(worker)
@@ -281,7 +279,8 @@ class Pool:
             for worker in workers:
                 if time.monotonic() - worker.answered > _SILENT_SECONDS:
                     logger.error("process %d has not answered for %.0f s", worker.place.index, _SILENT_SECONDS)
-                    worker.process.kill()
+                    with contextlib.suppress(ProcessLookupError):
+                        worker.process.kill()
             await asyncio.sleep(_LOADING_POLL_SECONDS if self._phase is Phase.LOADING else _POLL_SECONDS)
 
     def _silent(self) -> TelemetrySnapshot:
