@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -242,6 +243,10 @@ class _Lease(LeaseLock):  # type: ignore[misc]
     one that hangs leaves a leader in the belief that it leads.
     """
 
+    def __init__(self, name: str, namespace: str, identity: str, api: object, renewed: Callable[[float], None]) -> None:
+        super().__init__(name, namespace, identity, api)
+        self._renewed = renewed
+
     async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
         try:
             async with asyncio.timeout(LEASE_REQUEST_SECONDS):
@@ -251,19 +256,25 @@ class _Lease(LeaseLock):  # type: ignore[misc]
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
         body = client.V1Lease(metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record))
+        sent_at = time.monotonic()
         try:
             async with asyncio.timeout(LEASE_REQUEST_SECONDS):
                 await self.api_instance.create_namespaced_lease(namespace, body)
         except (ApiException, *_NO_ANSWER):
             return False
+        self._renewed(sent_at)
         return True
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
+        sent_at = time.monotonic()
         try:
             async with asyncio.timeout(LEASE_REQUEST_SECONDS):
-                return await super().update(name, namespace, updated_record)  # type: ignore[no-any-return]
+                is_renewed: bool = await super().update(name, namespace, updated_record)
         except _NO_ANSWER:
             return False
+        if is_renewed:
+            self._renewed(sent_at)
+        return is_renewed
 
 
 async def lease_election(
@@ -273,8 +284,19 @@ async def lease_election(
     identity: str,
     started: Callable[[], Coroutine[Any, Any, None]],
     stopped: Callable[[], Coroutine[Any, Any, None]],
+    renewed: Callable[[float], None],
 ) -> None:
-    """Stand for leadership once: returns after leadership was won and lost."""
-    lock = _Lease(name, namespace, identity, kube.api_client)
+    """Stand for leadership once: returns after leadership was won and lost.
+
+    Args:
+        kube: the API server.
+        namespace: of the Lease.
+        name: of the Lease.
+        identity: who stands.
+        started: called when it was won.
+        stopped: called when it was lost.
+        renewed: told the time (monotonic seconds) at which each request was sent that renewed the lease.
+    """
+    lock = _Lease(name, namespace, identity, kube.api_client, renewed)
     timing = {"lease_duration": LEASE_SECONDS, "renew_deadline": RENEW_SECONDS, "retry_period": RETRY_SECONDS}
     await LeaderElection(ElectionConfig(lock, **timing, onstarted_leading=started, onstopped_leading=stopped)).run()

@@ -27,7 +27,7 @@ from mlserve_operator.history import History
 from mlserve_operator.history_routes import history_routes
 from mlserve_operator.index import Index
 from mlserve_operator.kube import ApiError, Kube
-from mlserve_operator.leader import lead
+from mlserve_operator.leader import Leadership, lead
 from mlserve_operator.management import build_application, serve
 from mlserve_operator.page.routes import routes
 from mlserve_operator.queue import WorkQueue
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def run(settings: Settings) -> None:
     """Run the operator until kopf is told to stop by a signal."""
-    index, ready, is_leader, relisted = Index(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+    index, ready, relisted, is_leader = Index(), asyncio.Event(), asyncio.Event(), Leadership()
     queue: WorkQueue[Key] = WorkQueue(time.monotonic)
     limits = aiohttp.TCPConnector(limit=PARALLEL, keepalive_timeout=30)
     async with contextlib.AsyncExitStack() as stack:
@@ -88,7 +88,7 @@ async def run(settings: Settings) -> None:
             _watch(settings, build_registry(index, queue, relisted), ready),
             workers.run(settings.workers),
             resync.run(),
-            _lead(kube, settings, workers),
+            _lead(kube, settings, is_leader),
             _signal(ready),
         )
 
@@ -118,12 +118,12 @@ async def _signal(ready: asyncio.Event) -> None:
     await stop.wait()
 
 
-async def _lead(kube: Kube, settings: Settings, workers: Workers) -> None:
+async def _lead(kube: Kube, settings: Settings, is_leader: Leadership) -> None:
     if not settings.leader_election:
         metrics.LEADER.set(1)
-        workers.is_leader.set()
+        is_leader.set()
         await asyncio.Event().wait()
-    await lead(kube, settings.leader_election_namespace, settings.leader_election_name, workers.is_leader)
+    await lead(kube, settings.leader_election_namespace, settings.leader_election_name, is_leader)
 
 
 async def _until_first_ends(*parts: Coroutine[object, object, None]) -> None:

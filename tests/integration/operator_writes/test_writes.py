@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from mlserve_operator import kube, metrics
 from mlserve_operator.execute import Executor, NotLeadingError
 from mlserve_operator.handlers import build_registry, build_settings
 from mlserve_operator.index import Index
-from mlserve_operator.kube import ApiError, lease_election
+from mlserve_operator.kube import ApiError
+from mlserve_operator.leader import Leadership, lead
 from mlserve_operator.queue import WorkQueue
 from mlserve_operator.reconcile import Key
 from mlserve_operator.resources.autoscaler import build_autoscaler
@@ -236,22 +238,40 @@ async def test_a_leader_whose_connection_hangs_steps_down(
     monkeypatch.setattr(kube, "LEASE_REQUEST_SECONDS", 0.1)
     monkeypatch.setattr(kube, "RETRY_SECONDS", 1)
     monkeypatch.setattr(kube, "RENEW_SECONDS", 2)
-    leads, lost = asyncio.Event(), asyncio.Event()
+    is_leader = Leadership()
+    standing = asyncio.ensure_future(lead(operator.api, NAMESPACE, "hang", is_leader))
+    try:
+        async with asyncio.timeout(10):
+            await is_leader.wait()
 
-    async def started() -> None:
-        leads.set()
+        async def swallow(*_: Any, **__: Any) -> None:
+            await asyncio.Event().wait()
 
-    async def stopped() -> None:
-        lost.set()
+        monkeypatch.setattr(operator.api.api_client, "call_api", swallow)
+        async with asyncio.timeout(10):
+            while is_leader.is_set():
+                await asyncio.sleep(0.05)
+    finally:
+        standing.cancel()
+        await asyncio.gather(standing, return_exceptions=True)
 
-    election = asyncio.ensure_future(lease_election(operator.api, NAMESPACE, "hang", "me", started, stopped))
-    async with asyncio.timeout(10):
-        await leads.wait()
 
-    async def swallow(*_: Any, **__: Any) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(operator.api.api_client, "call_api", swallow)
-    async with asyncio.timeout(10):
-        await lost.wait()
-    await election
+async def test_leadership_ends_with_the_lease_that_was_renewed_last(operator: Operator) -> None:
+    """A process that was frozen for a while does not know yet that another one leads."""
+    now = time.monotonic()
+    is_leader = Leadership(lambda: now)
+    standing = asyncio.ensure_future(lead(operator.api, NAMESPACE, "frozen", is_leader))
+    try:
+        async with asyncio.timeout(10):
+            await is_leader.wait()
+        executor = Executor(operator.api, operator.index, is_leader)
+        assert await executor.ensure(config("before"), {"before-one"})
+        now += 2 * kube.LEASE_SECONDS
+        with pytest.raises(NotLeadingError):
+            await executor.ensure(config("after"), {"after-one"})
+        now -= 2 * kube.LEASE_SECONDS
+        is_leader.renew(now)
+        assert await executor.ensure(config("after"), {"after-one"})
+    finally:
+        standing.cancel()
+        await asyncio.gather(standing, return_exceptions=True)
