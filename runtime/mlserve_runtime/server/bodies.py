@@ -25,7 +25,7 @@ def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
 
     Raises:
         UnsupportedMediaError: Another encoding than gzip or deflate.
-        InvalidInputError: The data is damaged or truncated.
+        InvalidInputError: The data is damaged or truncated, or something follows it.
         TooLargeError: More than `limit` bytes come out.
     """
     encoding = encoding.strip().lower()
@@ -36,15 +36,18 @@ def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
     stream = zlib.decompressobj(_WINDOWS[encoding])
     parts: list[bytes] = []
     size = 0
-    data = body
     try:
-        while data and not stream.eof:
-            part = stream.decompress(data, _CHUNK)
-            data = stream.unconsumed_tail
-            size += len(part)
-            if size > limit:
-                raise too_large(limit)
-            parts.append(part)
+        for start in range(0, len(body), _CHUNK):  # what is left of an input is copied at every step, so it is short
+            data = body[start : start + _CHUNK]
+            while data:
+                if stream.eof:
+                    raise InvalidInputError(f"bytes follow the {encoding.decode()} body; compress it as a whole")
+                part = stream.decompress(data, _CHUNK)
+                data = stream.unused_data if stream.eof else stream.unconsumed_tail
+                size += len(part)
+                if size > limit:
+                    raise too_large(limit)
+                parts.append(part)
     except zlib.error as error:
         raise InvalidInputError(f"the body is not valid {encoding.decode()}: {error}") from error
     if not stream.eof:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import random
+import time
 import zlib
 
 import pytest
@@ -32,12 +34,25 @@ def test_the_limit_is_on_what_comes_out() -> None:
         (b"x", b"gzip", InvalidInputError),
         (gzip.compress(b"hello")[:-4], b"gzip", InvalidInputError),
         (b"", b"gzip", InvalidInputError),
+        (gzip.compress(b"hello") + gzip.compress(b"world"), b"gzip", InvalidInputError),
+        (zlib.compress(b"hello") + b"x", b"deflate", InvalidInputError),
+        (gzip.compress(random.Random(1).randbytes(70_000)) + bytes(70_000), b"gzip", InvalidInputError),
     ],
-    ids=["unknown", "garbage", "truncated", "empty"],
+    ids=["unknown", "garbage", "truncated", "empty", "two-members", "followed", "followed-by-much"],
 )
 def test_bad_bodies(data: bytes, encoding: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
-        decompress(data, encoding, 1000)
+        decompress(data, encoding, 100_000)
+
+
+def test_a_large_body_costs_little_more_than_its_decompression() -> None:
+    packed = gzip.compress(random.Random(1).randbytes(40_000_000), compresslevel=0)
+    began = time.process_time()
+    zlib.decompress(packed, zlib.MAX_WBITS | 16)
+    alone = time.process_time() - began
+    began = time.process_time()
+    decompress(packed, b"gzip", 40_000_000)
+    assert time.process_time() - began < 8 * alone + 0.1
 
 
 @pytest.mark.parametrize(
