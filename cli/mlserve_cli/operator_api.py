@@ -45,7 +45,7 @@ def operator_options(function: F) -> F:
 def operator_address(kubectl: Kubectl, url: str | None) -> Iterator[str]:
     """Address of the operator's management port while the block runs."""
     if url is None:
-        from mlserve_local.up import operator_url
+        from mlserve_local.settings import operator_url
 
         server, _ = kubectl.selection()
         url = operator_url(server, kubectl.kubeconfigs())

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -192,6 +192,24 @@ class ClusterState:
             return None
         parts = tuple(PartState(**part) for part in stored["parts"])
         return cls(PartState(**stored["supervisor"]), parts, bool(stored["ready"]))
+
+
+def operator_url(server: str, kubeconfigs: Iterable[Path]) -> str | None:
+    """Management address of the operator of the local cluster with this API server.
+
+    Somebody may have several clusters, so a kubeconfig alone does not say which one is talked to. It says where to
+    look: a local cluster's lies in its data directory.
+
+    Returns:
+        None if `server` is no running local cluster's, or if that one has no operator.
+    """
+    for path in kubeconfigs:
+        directory = path.resolve().parent
+        settings, state = ClusterSettings.load(directory), ClusterState.load(directory)
+        running = state is not None and state.supervisor.running
+        if settings is not None and running and settings.with_operator and settings.api_url == server:
+            return settings.operator_url
+    return None
 
 
 def _write(path: Path, value: Any) -> None:

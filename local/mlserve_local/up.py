@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -29,7 +29,7 @@ from mlserve_local.node.prepare import DNS_RESOLVER, FILE_ROOT
 from mlserve_local.processes import MARKER, marked, start_time
 from mlserve_local.settings import ClusterError, ClusterSettings, ClusterState, default_data_dir
 
-__all__ = ["Cluster", "ClusterError", "UpOptions", "default_data_dir", "down", "operator_url", "status", "up"]
+__all__ = ["Cluster", "ClusterError", "UpOptions", "default_data_dir", "down", "status", "up"]
 
 Report = Callable[[str], None]
 _STOP_SECONDS: Final = 30.0
@@ -258,22 +258,6 @@ def _wait_for_exit(pid: int, descriptor: int) -> bool:
     with contextlib.suppress(ChildProcessError):  # a zombie if this very process is its parent
         os.waitpid(pid, os.WNOHANG)
     return ended or start_time(pid) is None
-
-
-def operator_url(server: str, kubeconfigs: Iterable[Path]) -> str | None:
-    """Management address of the operator of the local cluster with this API server.
-
-    Somebody may have several clusters, so a kubeconfig alone does not say which one is talked to. It says where to
-    look: a local cluster's lies in its data directory.
-
-    Returns:
-        None if `server` is no running local cluster's, or if that one has no operator.
-    """
-    for path in kubeconfigs:
-        cluster = _present(path.resolve().parent)
-        if cluster.running and cluster.settings.with_operator and cluster.settings.api_url == server:
-            return cluster.settings.operator_url
-    return None
 
 
 def supervise(data_dir: Path, progress: int | None) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mlserve_local.processes import marked, start_time
-from mlserve_local.settings import ClusterSettings, ClusterState, PartState
-from mlserve_local.up import Cluster, ClusterError, UpOptions, down, operator_url, status, up
+from mlserve_local.settings import ClusterSettings, ClusterState, PartState, operator_url
+from mlserve_local.up import Cluster, ClusterError, UpOptions, down, status, up
 
 OPTIONS = {"operator": False, "images": ("shell=/bin/sh",), "backoff_seconds": 0.2}
 POD = """
