@@ -43,13 +43,14 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def _svg(figure: Any, label: str) -> str:
+def _svg(figure: Any, label: str, *, cut: bool = True) -> str:
+    """The figure as markup. Cutting it to its content draws it twice, which one of known margins does not need."""
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with warnings.catch_warnings():
         # Text stays text, in the reader's fonts; that ours lack a glyph only makes its width a guess.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata=metadata)
+        figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight" if cut else None, metadata=metadata)
     plt.close(figure)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
@@ -112,7 +113,8 @@ def _shares(counts: Sequence[int]) -> list[float]:
 def effects(title: str, times: Sequence[Any], values: Sequence[float], threshold: float) -> str:
     """Effect per window over time, in percent, with the effects from which its severity is low, medium and high."""
     with mpl.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 1.9))
+        figure, axes = plt.subplots(figsize=(6.4, 2.1))
+        figure.subplots_adjust(left=0.11, right=0.93, top=0.88, bottom=0.25)
         axes.plot(range(len(values)), values, color=CURRENT, marker="o", markersize=3)
         for severity in (Severity.LOW, Severity.MEDIUM, Severity.HIGH):
             level = threshold * SEVERITY_RATIOS[severity]
@@ -132,7 +134,7 @@ def effects(title: str, times: Sequence[Any], values: Sequence[float], threshold
         axes.set_ylim(bottom=0)
         axes.set_ylabel("effect, %")
         axes.set_title(title, loc="left", fontsize=9)
-        return _svg(figure, f"effect over time of {title}")
+        return _svg(figure, f"effect over time of {title}", cut=False)
 
 
 def effect_bars(names: Sequence[str], ratios: Sequence[float]) -> str:
