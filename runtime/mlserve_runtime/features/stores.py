@@ -106,6 +106,8 @@ class HttpStore:
 
     async def get(self, entity: str) -> Features | None:
         """One request; at most a megabyte is read."""
+        if entity in {".", ".."}:  # no name in an address, but a way to another one: /entities/../features is /features
+            return None
         url = self._url.replace(PLACEHOLDER, quote(entity, safe=""))
         async with self._client.stream("GET", url) as response:
             if response.status_code == 404:

@@ -36,6 +36,8 @@ DTYPES: Final[dict[Datatype, np.dtype[Any]]] = {
     "BYTES": np.dtype(np.object_),
 }
 _MAX_RANK: Final = 8
+_EXACT: Final = 2.0**53
+"""From here on a float does not hold every integer, and floats are what numpy makes of 2**64 - 1 next to 1."""
 
 
 def to_array(value: Any, spec: TensorSpec) -> Array:
@@ -54,6 +56,8 @@ def to_array(value: Any, spec: TensorSpec) -> Array:
         raise InputError(f"{_expected(spec)}, got lists of different lengths") from error
     if found.dtype.kind == "O":
         found = _without_nulls(found, spec)
+    if dtype.kind in "iu" and found.dtype.kind == "f" and found.size and np.abs(found).max() >= _EXACT:
+        return _exact_integers(value, dtype, spec)
     if found.dtype.kind not in "biuf":
         raise InputError(f"{_expected(spec)}, got text; send numbers without quotes")
     return _convert(found, dtype, spec)
@@ -130,6 +134,20 @@ def _without_nulls(found: Array, spec: TensorSpec) -> Array:
         return np.asarray([np.nan if item is None else float(item) for item in flat]).reshape(found.shape)
     except OverflowError as error:
         raise InputError(f"{_expected(spec)}, got a number that is too large") from error
+
+
+def _exact_integers(value: Any, dtype: np.dtype[Any], spec: TensorSpec) -> Array:
+    """Numbers as integers of 64 bits, none of them by way of a float that was not one before."""
+    found = np.asarray(value, dtype=np.object_)
+    limits = np.iinfo(dtype)
+    exact = []
+    for item in found.ravel():
+        if isinstance(item, float) and not item.is_integer():
+            raise InputError(f"{_expected(spec)}, got a number with a fraction")
+        if not limits.min <= item <= limits.max:
+            raise InputError(f"{_expected(spec)}, got a value outside {limits.min}..{limits.max}")
+        exact.append(int(item))
+    return np.array(exact, dtype=dtype).reshape(found.shape)
 
 
 def _to_strings(value: Any, spec: TensorSpec) -> Array:

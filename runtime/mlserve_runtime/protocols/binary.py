@@ -21,7 +21,11 @@ DATATYPES: Final[dict[np.dtype[Any], Datatype]] = {dtype: name for name, dtype i
 
 
 def decode_tensor(data: memoryview | bytes, datatype: Datatype, shape: Sequence[int], name: str) -> Array:
-    """An array over `data`, without a copy but for BYTES. Raises InvalidInputError where sizes disagree."""
+    """An array over `data`, without a copy but for BYTES.
+
+    Raises:
+        InvalidInputError: Sizes disagree, or a BOOL is neither 0 nor 1.
+    """
     count = math.prod(shape)
     if datatype == "BYTES":
         return shaped(_decode_strings(bytes(data), count, name), shape, name)
@@ -30,6 +34,8 @@ def decode_tensor(data: memoryview | bytes, datatype: Datatype, shape: Sequence[
         raise InvalidInputError(
             f"input {name!r}: {len(data)} bytes, but {datatype} of shape {list(shape)} needs {count * dtype.itemsize}"
         )
+    if datatype == "BOOL" and np.frombuffer(data, dtype=np.uint8).max(initial=0) > 1:
+        raise InvalidInputError(f"input {name!r}: a BOOL is a byte that is 0 or 1")
     return shaped(np.frombuffer(data, dtype=dtype), shape, name)
 
 

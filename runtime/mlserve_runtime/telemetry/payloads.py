@@ -32,6 +32,7 @@ MAX_VALUES: Final = 4096
 """Tensors with more values are described, not written."""
 _WAITING: Final = 256
 _IDLE_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 5.0
 
 
 class JsonLines:
@@ -114,9 +115,10 @@ class PayloadLog:
             self.dropped += 1
 
     def close(self) -> None:
-        """Write what waits."""
-        self._waiting.put(None)
-        self._thread.join(5)
+        """Write what waits; a sink that hangs is not waited for without end."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=_CLOSE_SECONDS)
+            self._thread.join(_CLOSE_SECONDS)
 
     def _write(self) -> None:
         ended = False

@@ -179,6 +179,16 @@ class TestHttp:
         with pytest.raises(NotFoundError):
             await lookup("../admin")
 
+    @pytest.mark.parametrize(
+        ("entity", "path"), [(".", "entities/{entity}/u1"), ("..", "x/{entity}/entities/u1")], ids=["here", "above"]
+    )
+    async def test_an_entity_leads_to_no_other_address(
+        self, entity: str, path: str, http_store: str, lookups: Callable[..., FeatureLookup]
+    ) -> None:
+        """Of /x/../entities/u1, an HTTP client makes /entities/u1."""
+        with pytest.raises(NotFoundError):
+            await lookups(http_store.replace("entities/{entity}", path))(entity)
+
     @pytest.mark.parametrize("entity", ["broken", "moved", "page", "list", "large", "deep"])
     async def test_anything_else_is_a_failing_store(
         self, entity: str, http_store: str, lookups: Callable[..., FeatureLookup]

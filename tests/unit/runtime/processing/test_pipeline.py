@@ -102,6 +102,36 @@ class TestJson:
         with pytest.raises(InputError, match=message):
             pipeline(inputs).from_json({"features": [value, value]})
 
+    @pytest.mark.parametrize(
+        ("datatype", "values"),
+        [
+            ("UINT64", [2**64 - 1, 1]),
+            ("UINT64", [2**63 + 1, 1]),
+            ("UINT64", [2**63 + 1, 2.0]),
+            ("INT64", [2**53 + 1, 1.0]),
+            ("INT64", [-(2**63), 1.0]),
+        ],
+    )
+    def test_large_integers_arrive_whole_whatever_stands_beside_them(self, datatype: str, values: list[Any]) -> None:
+        """NumPy makes floats of such lists, which end in another integer than was sent."""
+        inputs = [{"name": "x", "datatype": datatype, "shape": [-1, 2]}]
+        assert pipeline(inputs).from_json({"features": values})["x"].tolist() == [values]
+
+    @pytest.mark.parametrize(
+        ("datatype", "values", "message"),
+        [
+            ("UINT64", [2**63 + 1, -1], "outside 0.."),
+            ("UINT64", [2.0**64, 1], "outside 0.."),
+            ("INT64", [2**63, 1], "outside -9"),
+            ("INT64", [2**53 + 1, 0.5], "fraction"),
+            ("INT64", [1e300, 1], "outside -9"),
+        ],
+    )
+    def test_large_numbers_that_do_not_fit_are_refused(self, datatype: str, values: list[Any], message: str) -> None:
+        inputs = [{"name": "x", "datatype": datatype, "shape": [-1, 2]}]
+        with pytest.raises(InputError, match=message):
+            pipeline(inputs).from_json({"features": values})
+
     def test_a_flat_list_fills_the_shape(self) -> None:
         raw = pipeline(PICTURE).from_json({"features": list(range(16))})
         assert raw["image"].shape == (1, 4, 4)

@@ -116,6 +116,12 @@ def test_numbers_survive_the_way_there_and_back(
     np.testing.assert_array_equal(decode_tensor(encode_tensor(array), datatype, shape, "x"), array)
 
 
+def test_a_bool_is_0_or_1() -> None:
+    assert decode_tensor(b"\x00\x01", "BOOL", [2], "x").tolist() == [False, True]
+    with pytest.raises(InvalidInputError, match="0 or 1"):
+        decode_tensor(b"\x00\x02", "BOOL", [2], "x")
+
+
 @given(st.lists(st.binary(max_size=9), max_size=9))
 def test_strings_survive_the_way_there_and_back(items: list[bytes]) -> None:
     array = np.empty(len(items), dtype=np.object_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mlserve_runtime.batching.queue import Answer
 from mlserve_runtime.model import ServedModel, load_model
 from mlserve_runtime.settings import Settings, read_settings
 from mlserve_runtime.telemetry.parquet import ParquetFiles
-from mlserve_runtime.telemetry.payloads import REDACTED, JsonLines, open_payload_log
+from mlserve_runtime.telemetry.payloads import REDACTED, JsonLines, PayloadLog, open_payload_log
 from mlserve_runtime.telemetry.sink import Sample
 
 
@@ -151,6 +152,32 @@ def test_a_directory_that_cannot_be_written_ends_the_log_and_nothing_else(
     log.close()
     assert not log._thread.is_alive(), "closing waits for the thread"
     assert "the payload log ends" in caplog.text
+
+
+def test_a_sink_that_hangs_does_not_keep_the_process_from_ending(
+    sample: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlserve_runtime.telemetry.payloads._CLOSE_SECONDS", 0.05)
+    free, entered = threading.Event(), threading.Event()
+
+    class Hanging:
+        def write(self, _: Sample) -> None:
+            entered.set()
+            free.wait(20)
+
+        def tick(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    log = PayloadLog(Hanging(), 1000)
+    log._waiting.put(sample((1.0, 2.0, "clerk")))
+    assert entered.wait(10)
+    while not log._waiting.full():
+        log._waiting.put(sample((1.0, 2.0, "clerk")))
+    log.close()
+    assert log._thread.is_alive()
+    free.set()
+    log.close()
 
 
 def test_an_unknown_format_is_refused() -> None:
