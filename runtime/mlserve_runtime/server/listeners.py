@@ -15,6 +15,14 @@ from mlserve_runtime.server.connection import Connection
 _KEEP_ALIVE_SECONDS: Final = 75
 
 
+class ListenError(RuntimeError):
+    """A port cannot be listened at: somebody else has it, or it is none."""
+
+    def __init__(self, name: str, host: str, port: int, error: Exception) -> None:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        super().__init__(f"cannot listen for {name} at {host}:{port}: {why}; --{name}-port names another port")
+
+
 class EmbeddedServer(uvicorn.Server):
     """uvicorn without its signal handlers: the process decides when to stop."""
 
@@ -43,13 +51,21 @@ def embed(
     return EmbeddedServer(config)
 
 
-def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A bound TCP socket; `shared` lets other processes of the same user bind the port as well (SO_REUSEPORT)."""
+def bind(name: str, host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound TCP socket; `shared` lets other processes of the same user bind the port as well (SO_REUSEPORT).
+
+    Raises:
+        ListenError: With the name of what should have listened.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ListenError(name, host, port, error) from error
     listener.setblocking(False)
     return listener

@@ -32,7 +32,8 @@ from mlserve_runtime.backends.threads import available_cpus
 from mlserve_runtime.dataplane import Phase
 from mlserve_runtime.seen import create_memory
 from mlserve_runtime.server.drain import ask_to_drain, serve_drain_socket
-from mlserve_runtime.server.listeners import bind, embed
+from mlserve_runtime.server.last_words import end_with
+from mlserve_runtime.server.listeners import ListenError, bind, embed
 from mlserve_runtime.server.management import build_management
 from mlserve_runtime.server.place import Place, encode
 from mlserve_runtime.settings import Settings
@@ -123,7 +124,7 @@ class Pool:
         reserved = self._reserve_ports()
         self._directory = Path(tempfile.mkdtemp(prefix="ml-", dir=self.settings.drain_socket.parent))
         management = embed(build_management(self))
-        listener = bind(self.settings.host, self.settings.management_port)
+        listener = bind("management", self.settings.host, self.settings.management_port)
         serving = asyncio.ensure_future(management.serve(sockets=[listener]))
         _log_listener("management", listener)
         drain_socket = await serve_drain_socket(self.settings.drain_socket, self.drain)
@@ -185,8 +186,8 @@ class Pool:
             number = getattr(self.settings, f"{name}_port")
             if number >= 0:
                 # Sharing would succeed beside another server of the same user, and give it half of the connections.
-                bind(self.settings.host, number).close()
-                reserved.append(bind(self.settings.host, number, shared=True))
+                bind(name, self.settings.host, number).close()
+                reserved.append(bind(name, self.settings.host, number, shared=True))
                 numbers[f"{name}_port"] = reserved[-1].getsockname()[1]
                 _log_listener(name, reserved[-1])
         self.settings = dataclasses.replace(self.settings, **numbers)
@@ -310,4 +311,7 @@ def serve_pool(settings: Settings, processes: int) -> int:
 
 
 async def _serve(settings: Settings, processes: int) -> int:
-    return await Pool(settings, processes).run()
+    try:
+        return await Pool(settings, processes).run()
+    except ListenError as error:
+        return end_with(settings, error)

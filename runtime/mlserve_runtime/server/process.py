@@ -34,7 +34,8 @@ from mlserve_runtime.server.asgi import Application, Front
 from mlserve_runtime.server.deferred import DeferredApplication
 from mlserve_runtime.server.drain import Drainer, serve_drain_socket
 from mlserve_runtime.server.fastpath import protocol_for
-from mlserve_runtime.server.listeners import EmbeddedServer, bind, embed
+from mlserve_runtime.server.last_words import end_with, write_termination_message
+from mlserve_runtime.server.listeners import EmbeddedServer, ListenError, bind, embed
 from mlserve_runtime.server.management import PlaneSource, build_management
 from mlserve_runtime.server.place import Place
 from mlserve_runtime.server.routes import build_routes
@@ -103,7 +104,9 @@ class Process:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A part that fails ends the process, which is restarted; without it, it would never be what it seems."""
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self._stop.is_set():
+        if isinstance(error, ListenError):
+            self._fail(str(error))
+        elif error is not None and not self._stop.is_set():
             logger.error("a part of the server failed", exc_info=error)
             self._fail(f"ModelLoadFailed: {type(error).__name__}: {error}")
 
@@ -121,7 +124,7 @@ class Process:
             self._start(server.serve)
 
     def _listen(self, name: str, server: EmbeddedServer, port: int) -> None:
-        listener = bind(self.settings.host, port, shared=self.place is not None)
+        listener = bind(name, self.settings.host, port, shared=self.place is not None)
         self._servers.append(server)
         self._start(functools.partial(server.serve, sockets=[listener]))
         host, number = listener.getsockname()[:2]
@@ -285,14 +288,6 @@ def artifact_identity(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
     return tuple(stamps)
 
 
-def write_termination_message(settings: Settings, message: str) -> None:
-    """Leave the reason where the kubelet looks for it."""
-    try:
-        settings.termination_log.write_text(message[:4096], encoding="utf-8")
-    except OSError as error:
-        logger.warning("the termination message cannot be written: %s", error)
-
-
 def yield_to_the_model() -> None:
     """Let what arrives wait for a running pass, up to the kernel's slice of some milliseconds, where both share a core.
 
@@ -315,4 +310,7 @@ def serve(settings: Settings, place: Place | None = None) -> int:
 
 
 async def _serve(settings: Settings, place: Place | None) -> int:
-    return await Process(settings, place).run()
+    try:
+        return await Process(settings, place).run()
+    except ListenError as error:
+        return end_with(settings, error)

@@ -359,11 +359,19 @@ def test_a_replaced_artifact_is_served_in_place(start: Start, tabular: Path, tmp
     assert httpx.get(f"{server.url}/v2/models/tabular").json()["versions"] == ["7"]
 
 
-def test_a_port_that_is_taken_ends_the_process(start: Start, tabular: Path) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("name", ["http", "management", "grpc"])
+def test_a_port_that_is_taken_is_named_and_ends_the_process(
+    start: Start, tabular: Path, name: str, processes: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        server = start(tabular, "--grpc-port", str(taken.getsockname()[1]))
-        assert server.process.wait(20) == 1
-    assert "Failed to bind" in server.termination_log.read_text()
+        port = taken.getsockname()[1]
+        server = start(tabular, f"--{name}-port", str(port), "--processes", processes)
+        assert server.process.wait(30) == 1
+    said = server.termination_log.read_text()
+    assert said.startswith(f"cannot listen for {name} at 127.0.0.1:{port}: ")
+    assert f"--{name}-port names another port" in said
+    assert not any("exception" in entry or "Traceback" in entry["message"] for entry in server.logs)
 
 
 def test_a_failure_is_logged_with_the_ids_of_its_request(start: Start, slow: Any) -> None:

@@ -6,6 +6,7 @@ Built without generated stubs: handlers are registered by name, with the message
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -24,6 +25,7 @@ from mlserve_runtime.model import ServedModel
 from mlserve_runtime.protocols.grpc_v2.codec import read_inputs, read_options, write_response
 from mlserve_runtime.protocols.grpc_v2.health import Health
 from mlserve_runtime.protocols.grpc_v2.messages import SERVICE, ModelStreamInferResponse, message, methods
+from mlserve_runtime.server.listeners import ListenError
 from mlserve_runtime.server.metadata import (
     model_config,
     model_is_ready,
@@ -147,7 +149,11 @@ class InferenceService:
 
 
 async def serve_grpc(plane: DataPlane, host: str, port: int, *, shared: bool = False) -> tuple[Any, int]:
-    """Start the gRPC server; it and the port it listens on. `shared`: other processes listen on the port as well."""
+    """Start the gRPC server; it and the port it listens on. `shared`: other processes listen on the port as well.
+
+    Raises:
+        ListenError: The port is taken, or is none.
+    """
     limit = plane.settings.max_body_bytes
     server = grpc.aio.server(
         options=[
@@ -159,7 +165,10 @@ async def serve_grpc(plane: DataPlane, host: str, port: int, *, shared: bool = F
     server.add_generic_rpc_handlers((_handlers(InferenceService(plane)),))
     await Health(plane).serve(server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    bound = server.add_insecure_port(address)
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ListenError("grpc", host, port, OSError(errno.EADDRINUSE, "it is taken, or no port")) from error
     await server.start()
     return server, bound
 
