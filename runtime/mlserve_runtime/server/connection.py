@@ -1,15 +1,16 @@
 """An HTTP/1.1 connection that cannot be used to fill the memory, and that no ordinary client is refused on.
 
-uvicorn's httptools protocol keeps every header it is sent, however many, takes a request with `Upgrade: h2c` (the first
-one of Java's HttpClient) for one without a body, and closes a connection while its client is still sending, which
-makes the kernel throw away the answer. Both ports use this one instead.
+uvicorn's httptools protocol keeps every header it is sent, however many, waits without end for a request that never
+ends, takes one with `Upgrade: h2c` (the first of Java's HttpClient) for one without a body, and closes a connection
+while its client is still sending, which makes the kernel throw away the answer. Both ports use this one instead.
 
 Relies on attributes of uvicorn's HttpToolsProtocol; tests/unit/runtime/server/test_fastpath.py holds them in place.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,19 +19,37 @@ from mlserve_runtime.calls import error_body
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Of request line and headers, and of anything else that is neither body nor the end of a message."""
+_PATIENCE_SECONDS: Final = 60.0
+"""For a whole head, and for every further piece of a body."""
 _LINGER_SECONDS: Final = 2.0
 """How long a client that was answered early may go on sending into the void."""
-_HEAD_TOO_LARGE: Final = error_body(f"the headers are larger than {MAX_HEAD_BYTES} bytes")
+_HEAD_TOO_LARGE: Final = f"the headers are larger than {MAX_HEAD_BYTES} bytes"
+_TOO_SLOW: Final = f"the request did not go on for {_PATIENCE_SECONDS:.0f} seconds"
 
 
 class Connection(HttpToolsProtocol):
     """uvicorn's connection with limits."""
 
     _in_head = False
+    _incomplete = False
+    """A request has begun to come, and is not whole."""
+    _patience: asyncio.TimerHandle | None = None
+    """Ends when the rest is due; None while no request is incomplete."""
     _unseen = 0
     """Bytes that led to nothing yet: no head that ended, no body, no end of a message."""
     _upgrading = False
     _lingering = False
+
+    def connection_made(self, transport: Any) -> None:
+        """A client came; one that asks nothing is kept no longer than one that has asked before."""
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._stop_waiting()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse; what asks for another protocol is read as if it had not."""
@@ -50,12 +69,14 @@ class Connection(HttpToolsProtocol):
             else:
                 break
         if self._unseen > MAX_HEAD_BYTES:
-            self._refuse_head()
+            self._refuse(b"431 Request Header Fields Too Large", _HEAD_TOO_LARGE)
+        elif self._incomplete:
+            self._wait_for_more()
 
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
-        self._in_head = True
+        self._in_head = self._incomplete = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; trailers of a chunked body are none."""
@@ -75,7 +96,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The end of a request."""
-        self._unseen = 0
+        self.message_ended()
         if not self._upgrading:
             super().on_message_complete()
 
@@ -85,6 +106,13 @@ class Connection(HttpToolsProtocol):
         self._unseen = 0
         self._upgrading = self.parser.should_upgrade()
         return not self._upgrading
+
+    def message_ended(self) -> None:
+        """Note that the request is whole."""
+        self._unseen = 0
+        self._incomplete = False
+        if self._patience is not None:
+            self._stop_waiting()
 
     def expects_continue(self) -> bool:
         """Whether the client waits for a word before it sends the body."""
@@ -109,10 +137,31 @@ class Connection(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def _refuse_head(self) -> None:
-        self.logger.warning("Request headers are too large.")
-        head = (
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
-        )
-        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(_HEAD_TOO_LARGE) + _HEAD_TOO_LARGE)
+    def _wait_for_more(self) -> None:
+        if self._patience is not None:
+            if self._in_head:
+                return  # its time does not begin anew with every byte
+            self._patience.cancel()
+        self._patience = self.loop.call_later(_PATIENCE_SECONDS, self._lose_patience)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        if self.transport.is_closing():
+            return
+        answering = self._in_head and self.cycle is not None and not self.cycle.response_complete
+        if answering or self.flow.read_paused:  # it is the client that waits
+            self._wait_for_more()
+        else:
+            self._refuse(b"408 Request Timeout", _TOO_SLOW)
+
+    def _refuse(self, status: bytes, text: str) -> None:
+        self.logger.warning("a connection is closed: %s", text)
+        body = error_body(text)
+        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+        self.transport.write(head % (status, len(body)) + body)
         self.close_unread()

@@ -88,7 +88,7 @@ class PredictionProtocol(Connection):
         """A scope is built only for requests that take the generic path."""
         self.url = b""
         self.headers = []
-        self._in_head = True
+        self._in_head = self._incomplete = True
 
     def on_headers_complete(self) -> None:
         """Take the short cut if this request allows it."""
@@ -120,9 +120,9 @@ class PredictionProtocol(Connection):
         if type(exchange) is not Exchange:
             super().on_message_complete()
             return
+        self.message_ended()
         if exchange.response_complete or self._upgrading:
             return
-        self._unseen = 0
         parts = exchange.parts
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         front = self.front

@@ -273,11 +273,69 @@ async def test_who_still_sends_reads_why_it_was_refused(served: Any) -> None:
     await writer.wait_closed()
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlserve_runtime.server.connection._PATIENCE_SECONDS", 0.4)
+
+
+async def trickle(writer: asyncio.StreamWriter, data: bytes) -> None:
+    for byte in data:
+        writer.write(bytes([byte]))
+        await asyncio.sleep(0.06)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("path", [b"/predict", b"/other"], ids=["prediction", "other"])
+async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(served: Any, path: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served[1])
+    trickling = asyncio.ensure_future(trickle(writer, post(b"ab", path=path)))
+    assert (await reader.read()).startswith(b"HTTP/1.1 408")
+    trickling.cancel()
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("path", [b"/predict", b"/other"], ids=["prediction", "other"])
+async def test_a_body_is_waited_for_as_long_as_it_goes_on(served: Any, path: bytes) -> None:
+    front, port = served
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    whole = post(b"abcdefgh", path=path)
+    writer.write(whole[:-8])
+    await trickle(writer, whole[-8:])  # all its pieces together take longer than the patience with each
+    assert b"abcdefgh" in await reader.readuntil(b"abcdefgh")
+    writer.write(whole[:-3])
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 408")
+    writer.close()
+    await writer.wait_closed()
+    while front.arriving:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_who_waits_for_an_answer_may_take_time_with_the_next_request(served: Any) -> None:
+    front, port = served
+    front.plane.hold = True
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    following = post(b"2")
+    writer.write(post(b"1") + following[:10])
+    await asyncio.sleep(0.9)  # twice the patience
+    front.plane.hold = False
+    front.plane.calls[0].reply(Reply(200, b"late:1"))
+    writer.write(following[10:])
+    assert b"fast:2" in await reader.readuntil(b"fast:2")
+    writer.close()
+    await writer.wait_closed()
+
+
 def test_uvicorn_has_what_the_short_cut_relies_on() -> None:
     source = inspect.getsource(HttpToolsProtocol)
     for name in ("self.cycle", "self.pipeline", "self.server_state", "self.flow", "self.parser", "self.url"):
         assert name in source
-    assert "self.write_paused" in inspect.getsource(FlowControl)
+    flow = inspect.getsource(FlowControl)
+    assert "self.write_paused" in flow
+    assert "self.read_paused" in flow
     used_of_a_cycle = {"response_complete", "disconnected", "message_event", "keep_alive"}
     assert used_of_a_cycle <= set(Exchange.__slots__)
     cycle = inspect.getsource(RequestResponseCycle.__init__)
