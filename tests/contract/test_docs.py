@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import yaml
 
 from mlserve_cli.main import main
+from mlserve_cli.models import problems
 from mlserve_core.api.v1alpha1 import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +57,26 @@ def test_commands_and_their_options_exist(page: Path) -> None:
             continue  # its options are mlserve-runtime's
         options = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"(?<= )--[a-z-]+", rest)) <= options, line
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid upon `base`, mapping by mapping."""
+    both = {key: merged(base[key], over[key]) for key in base.keys() & over.keys() if isinstance(base[key], dict)}
+    return base | over | both
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_resources_and_parts_of_them_are_valid(page: Path) -> None:
+    whole = {
+        "apiVersion": "mlserve.io/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": "digits"},
+        "spec": {"model": {"uri": "s3://models/digits/1"}},
+    }
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        part = yaml.safe_load(block)
+        if "spec" in part and part.get("kind", "ModelDeployment") == "ModelDeployment":
+            assert list(problems(merged(whole, part))) == [], block
 
 
 def test_every_reason_of_a_condition_has_its_paragraph() -> None:
