@@ -57,7 +57,7 @@ class RevisionDrift(Frozen):
     drifting: bool = False
     """Of the newest window that could tell."""
     usual: dict[str, float] = Field(default_factory=dict)
-    """Effects in that window, if it found no drift: how far this traffic is from the reference anyway."""
+    """Effects in that window of what found no drift: how far this traffic is from the reference anyway."""
     recent: ProfileCounts | None = None
     """Counted since the newest rows were last compared with the reference."""
     moved: bool = False
@@ -143,7 +143,8 @@ def _remember(before: RevisionDrift, result: DriftResult) -> RevisionDrift:
     if result.verdict is DriftVerdict.INSUFFICIENT_DATA:
         return before.model_copy(update={"result": result})
     drifting = result.verdict is DriftVerdict.DRIFT
-    usual = {} if drifting else {item.name: item.effect for item in result.features}
+    # A first finding is no drift yet, for want of another, and not usual either.
+    usual = {} if drifting else {item.name: item.effect for item in result.features if item.effect < item.threshold}
     return before.model_copy(update={"result": result, "drifting": drifting, "usual": usual})
 
 

@@ -210,7 +210,8 @@ def test_a_standing_difference_too_small_for_drift_does_not_pass_for_a_world_tha
     assert state.results["v1"].verdict is DriftVerdict.NO_DRIFT
     assert moved[1:5] == [True] * 4, "until a window says that this is usual"
     assert moved[6:] == [False] * 6
-    assert look(720.0, 0.6)
+    assert [look(60.0 * minute, 0.6) for minute in range(12, 30)] == [True] * 18, "through the windows that confirm it"
+    assert state.results["v1"].verdict is DriftVerdict.DRIFT
 
 
 def test_what_was_counted_before_watching_began_is_not_counted() -> None:
