@@ -8,14 +8,13 @@ from pathlib import Path
 import yaml
 
 from mlserve_core.api.v1alpha1 import Reason
-from mlserve_core.wire import TERMINATION_REASONS
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 def test_every_reason_has_its_paragraph():
     headings = set(re.findall(r"^## (\w+)$", (DOCS / "troubleshooting.md").read_text(), flags=re.MULTILINE))
-    assert headings == {*(reason.value for reason in Reason), *TERMINATION_REASONS}
+    assert headings == {reason.value for reason in Reason}
 
 
 def test_every_alert_is_in_the_table_with_its_severity():
