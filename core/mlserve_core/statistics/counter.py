@@ -283,6 +283,8 @@ def _as_numbers(columns: NDArray[Any]) -> tuple[Floats, NDArray[np.bool_] | None
             numbers[place] = float(value)
         except (TypeError, ValueError):
             numbers[place], bad[place] = 0.0, True
+        except OverflowError:  # an integer beyond what a float can hold
+            numbers[place] = np.inf
     return as_binned_type(numbers), bad
 
 

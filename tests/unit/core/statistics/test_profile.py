@@ -196,6 +196,12 @@ def test_strings_where_numbers_belong_are_counted_apart() -> None:
     assert (counts.unseen, counts.missing, sum(counts.counts)) == (1, 1, 1)
 
 
+def test_an_integer_too_large_for_a_float_is_not_finite() -> None:
+    profile = build_profile({"x": [1.0, 2.0, 3.0]})
+    counts = counted(profile, np.array([[10**400], [2]], dtype=object)).features["x"]
+    assert (counts.non_finite, sum(counts.counts)) == (1, 1)
+
+
 def test_rows_of_another_width_are_refused() -> None:
     with pytest.raises(ProfileError, match=r"\(2, 3\) do not fit a profile of 4 features"):
         ProfileCounter(PROFILE).update(np.zeros((2, 3)))
