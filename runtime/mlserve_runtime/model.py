@@ -100,13 +100,26 @@ class ServedModel:
                 prepared = self.pipeline.preprocess(raw)
                 samples[size] = {name: np.array(_contiguous(array)) for name, array in prepared.items()}
             self.backend.tune(samples)
-            self.run({name: np.resize(array, (1, *array.shape[1:])) for name, array in row.items()})
+            outcome = self.run({name: np.resize(array, (1, *array.shape[1:])) for name, array in row.items()})
+            self._check_outputs(outcome.outputs)
         except LoadError:
             raise
         except Exception as error:
             shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in self.artifact.spec.inputs)
             first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             raise LoadError(f"the model does not run on its declared inputs ({shapes}): {first}") from error
+
+    def _check_outputs(self, outputs: Tensors) -> None:
+        """Raise LoadError where the shape of an output is not the declared one: a label would be looked up in vain."""
+        for tensor in self.artifact.spec.outputs:
+            shape = outputs[tensor.name].shape
+            if len(shape) != len(tensor.shape) or any(
+                want not in {-1, size} for want, size in zip(tensor.row_shape, shape[1:], strict=True)
+            ):
+                raise LoadError(
+                    f"output {tensor.name!r} has shape {[-1, *shape[1:]]}, model.yaml declares {list(tensor.shape)}; "
+                    "correct the declaration and package the artifact again"
+                )
 
 
 def load_model(settings: Settings) -> ServedModel:

@@ -95,10 +95,11 @@ def postprocess(spec: ModelSpec, outputs: Tensors) -> Outcome:
     post = spec.postprocessing
     first = outputs[name]
     if post.activation == "softmax":
-        first = softmax(first)
+        first = softmax(_as_floats(first))
     elif post.activation == "sigmoid":
-        first = sigmoid(first)
+        first = sigmoid(_as_floats(first))
     elif spec.task == "regression" and (post.scale, post.offset) != (1.0, 0.0):
+        first = _as_floats(first)
         first = first * first.dtype.type(post.scale) + first.dtype.type(post.offset)
     outputs = {**outputs, name: first}
     all_finite = all_finite or bool(_finite_rows(outputs).all())
@@ -124,6 +125,11 @@ def sigmoid(scores: Array) -> Array:
     half = scores.dtype.type(0.5)
     result: Array = np.tanh(scores * half) * half + half
     return result
+
+
+def _as_floats(array: Array) -> Array:
+    """Of integers, for which a factor of 0.5 would be 0, the floats that hold them."""
+    return array if array.dtype.kind == "f" else array.astype(np.result_type(array.dtype, np.float32))
 
 
 def _values(first: Array) -> Predictions | None:

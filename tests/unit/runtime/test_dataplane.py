@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
-from mlserve_core.artifact import load_artifact
+from mlserve_core.artifact import load_artifact, write_manifest
 from mlserve_core.model_spec import TensorSpec
+from mlserve_runtime.backends.base import LoadError
 from mlserve_runtime.batching.batcher import Batcher
 from mlserve_runtime.batching.cost import CostModel
 from mlserve_runtime.batching.queue import BatchQueue, Job
@@ -74,6 +76,16 @@ async def test_what_a_request_needed_is_free_without_the_garbage_collector(setti
     batcher.close()
     assert sorted(statuses) == [200, 200, 400]
     assert left == []
+
+
+@pytest.mark.parametrize("declared", [[-1, 3], [-1, 2, 2]], ids=["width", "rank"])
+def test_a_model_whose_outputs_are_not_the_declared_ones_is_not_served(settings: Settings, declared: list[int]) -> None:
+    path = settings.model_dir / "model.yaml"
+    spec = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(spec | {"outputs": [{"name": "y", "datatype": "FP32", "shape": declared}]}))
+    write_manifest(settings.model_dir)
+    with pytest.raises(LoadError, match=r"output 'y' has shape \[-1, 2\], model.yaml declares"):
+        load_model(settings)
 
 
 class Slow:

@@ -17,8 +17,15 @@ from mlserve_core.artifact import parse_model_spec
 from mlserve_runtime.processing.predictions import Outcome, postprocess, sigmoid, softmax
 
 
-def outcome(array: Any, *, width: int | None = None, extra: dict[str, Any] | None = None, **more: Any) -> Outcome:
-    array = np.asarray(array, dtype=np.float32)
+def outcome(
+    array: Any,
+    *,
+    width: int | None = None,
+    extra: dict[str, Any] | None = None,
+    datatype: Any = np.float32,
+    **more: Any,
+) -> Outcome:
+    array = np.asarray(array, dtype=datatype)
     shape = [-1, *array.shape[1:]] if width is None else [-1, width]
     document = {
         "name": "m",
@@ -76,6 +83,16 @@ def test_regression_undoes_the_scaling_of_its_target() -> None:
     assert found.predictions is not None
     assert found.predictions.rows() == [{"value": 15.0}, {"value": 25.0}]
     assert found.outputs["y"].tolist() == [[15.0], [25.0]]
+
+
+@pytest.mark.parametrize("datatype", [np.int8, np.int32, np.int64, np.uint8])
+def test_integers_are_scaled_as_numbers(datatype: Any) -> None:
+    """In their own type a factor of a half would be none at all."""
+    found = outcome([[4], [7]], task="regression", postprocessing={"scale": 0.5, "offset": 0.25}, datatype=datatype)
+    assert found.predictions is not None
+    assert [row["value"] for row in found.predictions.rows()] == [2.25, 3.75]
+    found = outcome([[0], [2]], postprocessing={"activation": "sigmoid"}, datatype=datatype)
+    assert found.outputs["y"][:, 0].tolist() == pytest.approx([0.5, 0.8808], abs=1e-4)
 
 
 def test_rows_with_nan_are_marked_and_still_json() -> None:
