@@ -119,7 +119,11 @@ class ApiError(Exception):
 
 
 class Kube:
-    """A connection to an API server. Use as an async context manager."""
+    """A connection to an API server. Use as an async context manager.
+
+    Raises:
+        FileNotFoundError: no kubeconfig says where one is.
+    """
 
     def __init__(self, kubeconfig: str = "") -> None:
         self._kubeconfig = kubeconfig
@@ -132,7 +136,11 @@ class Kube:
         if in_cluster and not self._kubeconfig:
             config.load_incluster_config(client_configuration=configuration)
         else:
-            await config.load_kube_config(config_file=self._kubeconfig or None, client_configuration=configuration)
+            where = self._kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+            try:
+                await config.load_kube_config(config_file=self._kubeconfig or None, client_configuration=configuration)
+            except config.ConfigException as error:
+                raise FileNotFoundError(f"no API server to work for: kubeconfig {where}: {error}") from error
         self._api = client.ApiClient(configuration)
         self._dynamic = DynamicClient(self._api)
         return self
