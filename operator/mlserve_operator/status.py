@@ -159,6 +159,10 @@ def _ready(situation: Situation) -> tuple[bool | None, str, str]:
     if state.phase in _ACTIVE:
         reason = Reason.CANARY_PAUSED if state.phase is Phase.PAUSED else state.reason or Reason.CANARY_PROGRESSING
         return False, reason, _progress(state)
+    if state.stable != observation.target:  # until a revision that undo chose has proved itself, or the next trial
+        rejection = state.rejection(observation.target)
+        reason = Reason.ROLLED_BACK if rejection is not None else Reason.CANARY_PROGRESSING
+        return False, reason, f"{state.stable} serves; the spec asks for {observation.target}"
     if observation.route != state.route and not situation.patient:
         return None, Reason.CANARY_PROGRESSING, "waiting for every router pod to run the newest routes"
     if not observation.is_reached and not situation.patient:

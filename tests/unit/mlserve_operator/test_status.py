@@ -10,7 +10,7 @@ import pytest
 from mlserve_core.api.v1alpha1 import ModelDeploymentSpec, ModelDeploymentStatus, Phase, Reason
 from mlserve_core.statistics.drift import DriftResult, DriftVerdict, FeatureDrift, Severity
 from mlserve_operator.rollout.evidence import Evidence, Verdict
-from mlserve_operator.rollout.state import Failure, Observation, RevisionHealth, RolloutState, Route
+from mlserve_operator.rollout.state import Failure, Observation, Rejection, RevisionHealth, RolloutState, Route
 from mlserve_operator.status import Situation, build_status, read_status, timestamp
 
 SPEC = ModelDeploymentSpec.model_validate({"model": {"uri": "s3://b/m"}})
@@ -67,6 +67,16 @@ CASES = [
         ("False", "ModelLoadFailed", "False", "Failed"), id="first-revision-failed",
     ),
     pytest.param(situation(HEALTHY, ONE_READY), ("True", "Promoted", "True", "Current"), id="serves"),
+    pytest.param(
+        situation(
+            RolloutState(
+                phase=Phase.BAKING, stable="digits-0", pinned="digits-0", pinned_against="digits-1",
+                rejected=(Rejection(revision="digits-1", reason=Reason.MANUAL_ABORT, message="undone", at=0),),
+            ),
+            {"digits-0": RevisionHealth(desired=1, ready=1)}, Route(weights={"digits-0": 100}),
+        ),
+        ("False", "RolledBack", "True", "InProgress"), id="another revision serves than the spec asks for",
+    ),
     pytest.param(
         situation(HEALTHY, ONE_READY, None), ("Unknown", "CanaryProgressing", "True", "InProgress"), id="router-behind"
     ),
