@@ -163,6 +163,11 @@ def _ready(situation: Situation) -> tuple[bool | None, str, str]:
         rejection = state.rejection(observation.target)
         reason = Reason.ROLLED_BACK if rejection is not None else Reason.CANARY_PROGRESSING
         return False, reason, f"{state.stable} serves; the spec asks for {observation.target}"
+    return _serves(situation)
+
+
+def _serves(situation: Situation) -> tuple[bool | None, str, str]:
+    state, observation = situation.state, situation.observation
     if observation.route != state.route and not situation.patient:
         return None, Reason.CANARY_PROGRESSING, "waiting for every router pod to run the newest routes"
     if not observation.is_reached and not situation.patient:

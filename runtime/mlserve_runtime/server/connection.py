@@ -61,10 +61,12 @@ class Connection(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
+                if not self._upgrading:  # it would be read as the same again, without end
+                    self._refuse_malformed()
+                    return
                 data = self._without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError:
-                self.logger.warning("Invalid HTTP request received.")
-                self.send_400_response("Invalid HTTP request received.")
+                self._refuse_malformed()
                 return
             else:
                 break
@@ -100,11 +102,17 @@ class Connection(HttpToolsProtocol):
         if not self._upgrading:
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Answer the next of a pipeline; nothing more is read before the last of them, or they would heap up."""
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
+
     def head_ended(self) -> bool:
         """Note that the head is complete; False where it will be read again without its upgrade."""
         self._in_head = False
         self._unseen = 0
-        self._upgrading = self.parser.should_upgrade()
+        self._upgrading = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
         return not self._upgrading
 
     def message_ended(self) -> None:
@@ -158,6 +166,10 @@ class Connection(HttpToolsProtocol):
             self._wait_for_more()
         else:
             self._refuse(b"408 Request Timeout", _TOO_SLOW)
+
+    def _refuse_malformed(self) -> None:
+        self.logger.warning("Invalid HTTP request received.")
+        self.send_400_response("Invalid HTTP request received.")
 
     def _refuse(self, status: bytes, text: str) -> None:
         self.logger.warning("a connection is closed: %s", text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -44,6 +44,8 @@ class FrontDouble:
         self.plane = Plane()
         self.routes = self
         self.arriving = 0
+        self.watch: Callable[[], None] = lambda: None
+        self.connections: set[Any] = set()
 
     def find(self, path: bytes) -> object | None:
         return self if path == b"/predict" else None
@@ -56,6 +58,7 @@ class FrontDouble:
         return b"x-common: 1\r\n"
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.watch()
         body, more = b"", True
         while more:
             message = await receive()
@@ -82,6 +85,7 @@ async def served() -> AsyncIterator[tuple[FrontDouble, int]]:
     config.load()
     server.lifespan = config.lifespan_class(config)
     await server.startup()
+    front.connections = server.server_state.connections
     yield front, server.servers[0].sockets[0].getsockname()[1]
     await server.shutdown()
 
@@ -198,6 +202,25 @@ async def test_an_upgrade_to_http_2_is_ignored_and_the_body_read(served: Any, si
     assert await ask(served[1], *pieces, answers=4) == [b"fast:ab", b"fast:cd", b"fast:ef", b"slow:gh"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"CONNECT a:80 HTTP/1.1",
+        b"CONNECT / HTTP/1.1",
+        b"CONNECT /predict HTTP/1.1",
+        b"PRI * HTTP/2.0",
+        b"PRI * HTTP/1.1",
+    ],
+    ids=lambda line: line.decode(),
+)
+async def test_what_is_no_request_of_this_protocol_is_refused(served: Any, line: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served[1])
+    writer.write(line + b"\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nSM\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 400")
+    writer.close()
+    await writer.wait_closed()
+
+
 @pytest.mark.parametrize("word", [b"100-continue", b"100-Continue"])
 async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(served: Any, word: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", served[1])
@@ -255,6 +278,26 @@ async def test_a_client_that_reads_no_answers_is_not_answered_without_end(served
         answers += (await reader.read(1 << 20)).replace(b"x", b"")
     assert b"slow:ab" in answers  # the generic path, which waits until there is room to write
     assert len(front.plane.calls) < 100
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_pipeline_is_answered_before_more_of_it_is_read(served: Any) -> None:
+    front, port = served
+    front.plane.hold = True
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(post(b"first"))
+    while not front.plane.calls:
+        await asyncio.sleep(0)
+    waiting: list[int] = []
+    count = 20_000
+    writer.write(post(b"ab", path=b"/other") * count)
+    front.watch = lambda: waiting.append(max(len(one.pipeline) for one in front.connections))
+    front.plane.calls[0].reply(Reply(200, b"late"))
+    answers = 0
+    while answers < count:
+        answers += (await reader.readuntil(b"slow:ab")).count(b"slow:ab")
+    assert max(waiting) < count / 2
     writer.close()
     await writer.wait_closed()
 
