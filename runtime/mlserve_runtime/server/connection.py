@@ -10,9 +10,11 @@ Relies on attributes of uvicorn's HttpToolsProtocol; tests/unit/runtime/server/t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from typing import Any, Final
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mlserve_runtime.calls import error_body
@@ -25,6 +27,18 @@ _LINGER_SECONDS: Final = 2.0
 """How long a client that was answered early may go on sending into the void."""
 _HEAD_TOO_LARGE: Final = f"the headers are larger than {MAX_HEAD_BYTES} bytes"
 _TOO_SLOW: Final = f"the request did not go on for {_PATIENCE_SECONDS:.0f} seconds"
+
+
+class _Flow(FlowControl):
+    """Reads no more while requests of a pipeline wait, or they would heap up: uvicorn reads on with every answer."""
+
+    def __init__(self, transport: Any, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self._pipeline:
+            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
@@ -43,6 +57,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """A client came; one that asks nothing is kept no longer than one that has asked before."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,12 +116,6 @@ class Connection(HttpToolsProtocol):
         self.message_ended()
         if not self._upgrading:
             super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """Answer the next of a pipeline; nothing more is read before the last of them, or they would heap up."""
-        super().on_response_complete()
-        if self.pipeline:
-            self.flow.pause_reading()
 
     def head_ended(self) -> bool:
         """Note that the head is complete; False where it will be read again without its upgrade."""

@@ -297,7 +297,7 @@ async def test_a_pipeline_is_answered_before_more_of_it_is_read(served: Any) -> 
     answers = 0
     while answers < count:
         answers += (await reader.readuntil(b"slow:ab")).count(b"slow:ab")
-    assert max(waiting) < count / 2
+    assert max(waiting) < 8_000  # what one piece may hold
     writer.close()
     await writer.wait_closed()
 
