@@ -5,10 +5,10 @@
 Three servers run at once on core 0, and wrk on core 1 asks one of them at a time: with everything, with an artifact
 that has no profile (no drift), and with the recorder taken out (no telemetry at all). The machine's own noise hits
 neighbours alike, so what counts is the median of the ratios within a round, of CPU time per request and of throughput.
-The tabular model of 30 features is the hard case: its whole request takes some 40 microseconds. A round lasts some
-seconds: a server that was idle while its neighbours were asked may count ahead for a moment (telemetry/budget.py). And
-two processes of the very same program differ by two per cent by the luck of where things lie in memory, so every few
-rounds the servers are started anew.
+The tabular model of 30 features is the hard case: its whole request takes some 40 microseconds. A server is kept busy for
+a second before it is measured: while its neighbours were asked it was idle, and an idle one may count ahead for a moment
+(telemetry/budget.py). And two processes of the very same program differ by two per cent by the luck of where things lie
+in memory, so every few rounds the servers are started anew.
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ def measure(
     try:
         for name, artifact in artifacts.items():
             servers[name] = start(name, model, artifact, scratch)
-            servers[name].ask(options.connections, 1)
         names = list(servers)
         for index in range(options.rounds):
             place = (len(found[NOTHING]) + index) % len(names)
             for name in names[place:] + names[:place]:
+                servers[name].ask(options.connections, 1)
                 found[name].append(servers[name].ask(options.connections, options.seconds))
     finally:
         for server in servers.values():
@@ -128,7 +128,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--generations", type=int, default=12, help="how often the servers are started anew")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--seconds", type=int, default=3)
     options = parser.parse_args()
     if shutil.which("wrk") is None or shutil.which("taskset") is None:
         print("wrk and taskset are needed: apt-get install wrk util-linux", file=sys.stderr)

@@ -23,7 +23,7 @@ class Budget:
     """A share of the time, by the generic cell rate algorithm (ITU-T I.371): no counter has to be filled up.
 
     Args:
-        share: Seconds of the processor that may be spent for each second that passes; infinity sets no limit.
+        share: Seconds of the processor that may be spent for each second that passes.
         burst: Seconds of the processor that may be spent ahead.
         clock: What passes, in seconds.
         spent: Seconds of the processor that this thread has taken: what others take meanwhile is not ours.

@@ -4,8 +4,8 @@ Every batch is counted on the model's own profile, and during a rollout also on 
 counts on the same bins. Inputs are counted raw, before preprocessing: a broken preprocessing step then shows as a
 difference of predictions, not of inputs.
 
-A window of drift needs some hundred rows, a busy server has as many in a moment. So counting has a budget of time,
-and passes beyond it are left out whole.
+A window of drift needs some hundred rows, a busy server has as many in a moment. So counting has a budget of time: who
+hands in batches asks it first, and leaves those beyond it out whole.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ class LaneProfiles:
         self._comparison = _counter(comparison.profile if comparison else None)
 
     def update(self, inputs: Tensors, scores: npt.NDArray[Any]) -> None:
-        """Gather a batch of raw inputs and the model's first output, or leave it out."""
-        if not self._budget.allows():
-            return
+        """Gather a batch of raw inputs and the model's first output."""
         self._scores.append(scores)
         self._rows += len(scores)
         if self._own is not None or self._comparison is not None:

@@ -27,7 +27,8 @@ from mlserve_runtime.telemetry.tracing import Tracer, build_tracer
 
 LANE_NAMES: Final[tuple[LaneName, ...]] = ("live", "mirror")
 PHASES: Final = ("parse", "queue", "forward", "encode")
-_GATHERED_ANSWERS: Final = 128
+_GATHERED_ANSWERS: Final = 1024
+"""So many are counted together: arithmetic on arrays that runs seldom finds nothing of itself in the caches."""
 _FIGURES: Final = Struct("6d")
 """Of an answered request: when it was received, decoded, started, finished and sent, and its rows."""
 
@@ -76,9 +77,11 @@ class Recorder:
         self.signer = Signer(settings.feedback_keys_dir)
         self.ledger = Ledger(self.signer, shared=None if memory is None else SharedSeen(memory, REPORTS))
         self._answers: defaultdict[tuple[LaneName | None, str], bytearray] = defaultdict(bytearray)
-        """_FIGURES by lane and route: to count a hundred together costs a third. Packed, since numbers that are kept
-        as objects are missing where the interpreter would use their memory again at once."""
+        """_FIGURES by lane and route. Packed, since numbers that are kept as objects are missing where the interpreter
+        would use their memory again at once."""
         self._profiles: dict[LaneName, LaneProfiles] = {}
+        self._budget = Budget()
+        """Of all lanes together, for counting on the bins of profiles."""
         self._comparison = ComparisonFile(settings.comparison_dir)
         self.tracer: Tracer | None = None
         self._first_output = ""
@@ -91,8 +94,7 @@ class Recorder:
             self.tracer = build_tracer(self.settings)
         own = read_profile(model.artifact.profile_path)
         confidence = self.metrics.confidence
-        budget = Budget()
-        self._profiles = {name: LaneProfiles(own, model.pipeline, confidence, budget) for name in LANE_NAMES}
+        self._profiles = {name: LaneProfiles(own, model.pipeline, confidence, self._budget) for name in LANE_NAMES}
         self._first_output = model.artifact.spec.outputs[0].name
         self._comparison = ComparisonFile(self.settings.comparison_dir)
         self.poll_comparison()
@@ -151,14 +153,14 @@ class Recorder:
 
     def cached(self, call: Call, answer: Answer, inputs: Tensors) -> None:
         """Rows answered without the model are evidence like any other."""
-        if call.lane is not None and self._profiles:
+        if call.lane is not None and self._profiles and self._budget.allows():
             self._profiles[call.lane].update(inputs, answer.result.outputs[self._first_output])
 
     def batch_done(self, batch: Batch, outcome: Outcome) -> None:
         """Count the rows of a pass; see batcher.Observer."""
         self.metrics.batch_rows.observe(batch.rows)
         self.metrics.batch_seconds.observe(outcome.seconds)
-        if outcome.result is None or not self._profiles:
+        if outcome.result is None or not self._profiles or not self._budget.allows():
             return
         scores = outcome.result.outputs[self._first_output]
         lanes = [piece.job.lane for piece in batch.slices]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import tracemalloc
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def profile(*names: str) -> ReferenceProfile:
 
 @pytest.mark.parametrize("rows", [1, 7, 512, 700])
 def test_gathered_rows_are_counted_like_all_at_once(rows: int) -> None:
-    lane = LaneProfiles(profile("a", "b", "c"), pipeline(), Histogram.fractions(), Budget(math.inf))
+    lane = LaneProfiles(profile("a", "b", "c"), pipeline(), Histogram.fractions())
     for start in range(0, len(TABLE), rows):
         lane.update({"x": TABLE[start : start + rows]}, SCORES[start : start + rows])
     own, comparison = lane.counts()
@@ -53,7 +52,7 @@ def test_gathered_rows_are_counted_like_all_at_once(rows: int) -> None:
 )
 def test_a_profile_that_does_not_fit_is_dropped_with_a_word_and_confidence_goes_on(names, caplog) -> None:
     confidence = Histogram.fractions()
-    lane = LaneProfiles(profile(*names), pipeline(), confidence, Budget(math.inf))
+    lane = LaneProfiles(profile(*names), pipeline(), confidence)
     for _ in range(3):
         lane.update({"x": TABLE}, SCORES)
     assert lane.counts() == (None, None)
@@ -69,7 +68,7 @@ def test_strings_and_any_number_of_categories_are_counted_in_bounded_memory() ->
         {"name": "city", "datatype": "BYTES", "shape": [-1]},
     ]
     known = build_profile({"age": TABLE[:, 0], "city": ["Bonn", "Kiel"] * 1_000})
-    lane = LaneProfiles(known, pipeline(inputs=inputs), Histogram.fractions(), Budget(math.inf))
+    lane = LaneProfiles(known, pipeline(inputs=inputs), Histogram.fractions())
     batch: Tensors = {"age": np.full(1_000, np.nan, dtype=np.float32)}
     tracemalloc.start()
     try:
@@ -114,10 +113,12 @@ def test_beyond_the_budget_passes_are_left_out_whole_and_those_counted_are_a_fai
         return spent
 
     confidence = Histogram.fractions()
-    lane = LaneProfiles(profile("a", "b", "c"), pipeline(), confidence, Budget(0.1, 0.0, clock=clock, spent=processor))
+    budget = Budget(0.1, 0.0, clock=clock, spent=processor)
+    lane = LaneProfiles(profile("a", "b", "c"), pipeline(), confidence, budget)
     for start in range(0, len(TABLE), 10):
-        lane.update({"x": TABLE[start : start + 10]}, SCORES[start : start + 10])
-        lane.flush()
+        if budget.allows():
+            lane.update({"x": TABLE[start : start + 10]}, SCORES[start : start + 10])
+            lane.flush()
         now += 0.0501  # half of what a flush of 10 ms has to wait for
     own, _ = lane.counts()
     assert own is not None
