@@ -5,10 +5,10 @@
 Three servers run at once on core 0, and wrk on core 1 asks one of them at a time: with everything, with an artifact
 that has no profile (no drift), and with the recorder taken out (no telemetry at all). The machine's own noise hits
 neighbours alike, so what counts is the median of the ratios within a round, of CPU time per request and of throughput.
-The tabular model of 30 features is the hard case: its whole request takes some 40 microseconds. A server is kept busy for
-a second before it is measured: while its neighbours were asked it was idle, and an idle one may count ahead for a moment
-(telemetry/budget.py). And two processes of the very same program differ by two per cent by the luck of where things lie
-in memory, so every few rounds the servers are started anew.
+The tabular model of 30 features is the hard case: its whole request takes some 40 microseconds. A server is kept busy
+for a second before it is measured: while its neighbours were asked it was idle, and an idle one may count ahead for a
+moment (telemetry/budget.py). And two processes of the very same program differ by two per cent by the luck of where
+things lie in memory, so every few rounds the servers are started anew.
 """
 
 from __future__ import annotations
