@@ -96,8 +96,9 @@ def test_a_killed_process_takes_only_its_own_connections_along(pod: RuntimeServe
     until(lambda: metrics(pod)["mlserve_processes"] == 2, timeout=60)
     clients.stop()
     assert clients.statuses == {200}, "a request is answered, or its connection breaks"
-    # One request can be on its way on a connection at a time, so that is what a broken connection costs.
-    assert all(len(broken) <= 1 for broken in clients.broken), clients.broken
+    # One request can be on its way on a connection at a time, so that is what a broken connection costs. The kernel
+    # closes the files of a killed process one after another: whoever comes back at once may meet its listener.
+    assert all(len(broken) <= 2 for broken in clients.broken), clients.broken
     assert any(not broken for broken in clients.broken), "connections of the other process were not touched"
     seen = metrics(pod)
     assert seen["mlserve_process_restarts_total"] == 1
