@@ -72,7 +72,8 @@ def written_by_the_operator(phase: Phase, **state: Any) -> dict[str, Any]:
 
 WRITTEN: dict[str, tuple[dict[str, Any], str]] = {
     "starting": (written_by_the_operator(Phase.PENDING), "Progressing"),
-    "healthy": (written_by_the_operator(Phase.HEALTHY, stable="digits-a"), "Healthy"),
+    "healthy": (written_by_the_operator(Phase.HEALTHY, stable="digits-b"), "Healthy"),
+    "undone": (written_by_the_operator(Phase.BAKING, stable="digits-a", previous="digits-b"), "Progressing"),
     "canary": (written_by_the_operator(Phase.PROGRESSING, stable="digits-a", canary="digits-b"), "Progressing"),
     "paused": (written_by_the_operator(Phase.PAUSED, stable="digits-a", canary="digits-b"), "Suspended"),
     "rolling back": (written_by_the_operator(Phase.ROLLING_BACK, stable="digits-a", canary="digits-b"), "Progressing"),
