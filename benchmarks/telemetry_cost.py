@@ -60,17 +60,16 @@ class Server:
 def start(name: str, model: Model, artifact: Path, scratch: Path) -> Server:
     """A server of an artifact; recording or not."""
     port = free_port()
-    program = [str(APPS / "unrecorded.py")] if name == NOTHING else ["-m", "mlserve_runtime.main"]
     headers = json_headers(model)
     script = write_script(scratch, model.v2_body(), headers)
+    settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(APPS), "UNRECORDED": "1" if name == NOTHING else ""}
     process = subprocess.Popen(
         [
-            "taskset", "-c", "0", sys.executable, *program, "serve", "--model-dir", str(artifact), "--threads", "1",
-            "--host", "127.0.0.1", "--http-port", str(port), "--management-port", "0", "--grpc-port", "-1",
-            "--drain-socket", str(scratch / f"{port}.sock"),
+            "taskset", "-c", "0", sys.executable, str(APPS / "unrecorded.py"), "serve",
+            "--model-dir", str(artifact), "--threads", "1", "--host", "127.0.0.1", "--http-port", str(port),
+            "--management-port", "0", "--grpc-port", "-1", "--drain-socket", str(scratch / f"{port}.sock"),
         ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(APPS)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, **settings}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}/v2/models/{model.name}/infer"
     first_answer(process, urllib.request.Request(url, model.v2_body(), headers))
