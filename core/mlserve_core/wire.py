@@ -164,6 +164,16 @@ class FeedbackCounts(WireModel):
     reward_sum_milli: Sum = 0
     reward_sum_square_milli: Annotated[Sum, Field(ge=0)] = 0
 
+    @property
+    def labelled(self) -> int:
+        """Predictions whose label was reported."""
+        return sum(sum(row.values()) for row in self.confusion.values())
+
+    @property
+    def right(self) -> int:
+        """Those that were right."""
+        return sum(row.get(label, 0) for label, row in self.confusion.items())
+
 
 class LaneCounts(WireModel):
     """Requests of one kind: `live` ones are judged, `mirror` ones are the shadow's; previews are in neither."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -12,7 +11,9 @@ from numpy.typing import NDArray
 from mlserve_core.statistics.counter import (
     CategoryBins,
     NumericBins,
+    as_float,
     category_name,
+    class_index,
     normalised_entropy,
     unit_histogram,
 )
@@ -29,6 +30,7 @@ from mlserve_core.statistics.profile import (
     as_binned_type,
     numeric_edges,
 )
+from mlserve_core.wire import FeatureCounts
 
 MIN_CATEGORY_SHARE: Final = 0.005
 NOISE_SPLITS: Final = 8
@@ -137,18 +139,12 @@ def _array(values: Sequence[Any]) -> NDArray[Any]:
         return values
     if all(isinstance(value, int | float) for value in values):
         # Long whole numbers may be names of categories, of which single digits count.
-        exact = all(isinstance(value, int) and abs(value) < 2**63 for value in values)
-        return np.array([_as_float(value) for value in values]) if not exact else np.asarray(values, dtype=np.int64)
+        if all(isinstance(value, int) and abs(value) < 2**63 for value in values):
+            return np.asarray(values, dtype=np.int64)
+        return np.array([as_float(value) for value in values])
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
-
-
-def _as_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # a whole number of more than 308 digits
-        return math.copysign(math.inf, value)
 
 
 def _is_text(column: NDArray[Any]) -> bool:
@@ -159,28 +155,20 @@ def _is_text(column: NDArray[Any]) -> bool:
         if category_name(value) is None:
             continue
         try:
-            float(value)
+            as_float(value)
         except (TypeError, ValueError):
             return True
-        except OverflowError:
-            continue
     return False
 
 
 def _numeric(name: str, column: NDArray[Any], halves: list[NDArray[np.intp]]) -> NumericFeature:
     if column.dtype.kind not in "fiub":
-        column = np.array([np.nan if category_name(v) is None else _as_float(v) for v in column.tolist()])
+        column = np.array([np.nan if category_name(v) is None else as_float(v) for v in column.tolist()])
     values = as_binned_type(column)
     finite = values[np.isfinite(values)].astype(np.float64)
     edges = numeric_edges(finite)
     bare = NumericFeature(name=name, edges=edges, counts=[0] * (len(edges) + 1))
-    bins = NumericBins([bare])
-    bins.count(values.reshape(-1, 1))
-    counted = bins.counts()[name]
-    noise = 0.0
-    if finite.size >= 2 and edges:
-        places = np.searchsorted(np.array(edges, dtype=np.float32), values)
-        noise = _noise(places, np.isfinite(values), len(edges) + 1, halves, ordered=True)
+    counted, noise = _binned(bare, values, halves)
     return bare.model_copy(
         update={
             "counts": counted.counts,
@@ -193,6 +181,19 @@ def _numeric(name: str, column: NDArray[Any], halves: list[NDArray[np.intp]]) ->
             "noise": noise,
         }
     )
+
+
+def _binned(bare: NumericFeature, values: NDArray[Any], halves: list[NDArray[np.intp]]) -> tuple[FeatureCounts, float]:
+    """Counts of values on a feature's edges, and their noise."""
+    bins = NumericBins([bare])
+    bins.count(values.reshape(-1, 1))
+    binned = as_binned_type(values)
+    valid = np.isfinite(binned)
+    noise = 0.0
+    if bare.edges and valid.sum() >= 2:
+        places = np.searchsorted(np.array(bare.edges, dtype=np.float32), binned)
+        noise = _noise(places, valid, len(bare.edges) + 1, halves, ordered=True)
+    return bins.counts()[bare.name], noise
 
 
 def _categorical(name: str, column: NDArray[Any], halves: list[NDArray[np.intp]]) -> CategoricalFeature:
@@ -259,11 +260,8 @@ def _predictions(
         scores = np.asarray(predictions, dtype=np.float64)
         edges = numeric_edges(scores[np.isfinite(scores)])
         bare = NumericFeature(name="score", edges=edges, counts=[0] * (len(edges) + 1))
-        bins = NumericBins([bare])
-        bins.count(scores.reshape(-1, 1))
-        places = np.searchsorted(np.array(edges, dtype=np.float32), as_binned_type(scores))
-        noise = _noise(places, np.isfinite(scores), len(edges) + 1, halves, ordered=True)
-        return PredictionProfile(edges=edges, counts=bins.counts()["score"].counts, confidence=sure, noise=noise)
+        counted, noise = _binned(bare, scores, halves)
+        return PredictionProfile(edges=edges, counts=counted.counts, confidence=sure, noise=noise)
     indices = _class_indices(predictions, classes, "prediction")
     correct: list[int] = []
     if labels is not None and confidence is not None:
@@ -286,11 +284,7 @@ def _class_indices(values: Sequence[Any] | NDArray[Any], classes: Sequence[str],
     known = ", ".join(list(by_name)[:10]) + (f" and {len(by_name) - 10} more" if len(by_name) > 10 else "")
     indices = np.empty(len(values), dtype=np.intp)
     for place, value in enumerate(values):
-        name = category_name(value)
-        index = by_name.get(name) if name is not None else None
-        if index is None and name is not None and name.isdigit() and int(name) < len(classes):
-            index = int(name)
-        if index is None:
+        indices[place] = class_index(category_name(value), by_name)
+        if indices[place] < 0:
             raise ProfileError(f"{what} {value!r} in row {place} is no class; there are {known}")
-        indices[place] = index
     return indices

@@ -25,6 +25,8 @@ from mlserve_core.statistics.profile import (
 from mlserve_core.wire import FeatureCounts, ProfileCounts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 _STEPS: Final = (16, 8, 4, 2, 1)
@@ -255,6 +257,27 @@ def category_name(value: Any) -> str | None:
     return str(value)
 
 
+def class_index(name: str | None, index: Mapping[str, int]) -> int:
+    """Index of a class that is given by name or by index, by name where names are numbers themselves; -1 for neither.
+
+    >>> class_index("cat", {"cat": 0, "dog": 1}), class_index("1", {"cat": 0, "dog": 1}), class_index("2", {"cat": 0})
+    (0, 1, -1)
+    """
+    if name is None:
+        return -1
+    if name in index:
+        return index[name]
+    return int(name) if name.isdigit() and int(name) < len(index) else -1
+
+
+def as_float(value: Any) -> float:
+    """A value as a float; infinite for an integer that no float can hold. Raises TypeError or ValueError for others."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def unit_histogram(values: NDArray[Any]) -> NDArray[np.int64]:
     """Counts of values of [0, 1] in UNIT_BINS equal bins; values that are not finite are left out."""
     finite = values[np.isfinite(values)]
@@ -280,11 +303,9 @@ def _as_numbers(columns: NDArray[Any]) -> tuple[Floats, NDArray[np.bool_] | None
             numbers[place] = np.nan
             continue
         try:
-            numbers[place] = float(value)
+            numbers[place] = as_float(value)
         except (TypeError, ValueError):
             numbers[place], bad[place] = 0.0, True
-        except OverflowError:  # an integer beyond what a float can hold
-            numbers[place] = np.inf
     return as_binned_type(numbers), bad
 
 

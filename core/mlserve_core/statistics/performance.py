@@ -30,7 +30,7 @@ ACCURACY_DROP: Final = 0.05
 
 
 class Labels(NamedTuple):
-    """Labels that arrived in a window."""
+    """How many labels came, and how many of the predictions they are about were right."""
 
     right: int = 0
     total: int = 0
@@ -59,7 +59,7 @@ def judge(
     if labels.total:
         wrong = labels.total - labels.right
         known, tolerance = 1 - reference, drop * reference / 2
-        expected = known + uncertainty(answers, alpha)
+        expected = known + _uncertainty(answers, alpha)
         limit = threshold(expected, tolerance, alpha)
         walk = walk.add(wrong, labels.total, expected=expected, tolerance=tolerance, limit=limit)
         relative = 1 - labels.right / labels.total / reference
@@ -87,7 +87,7 @@ def _errors(answers: PredictionProfile) -> tuple[int, int]:
     return rows - sum(answers.correct), rows
 
 
-def uncertainty(answers: PredictionProfile, alpha: float) -> float:
+def _uncertainty(answers: PredictionProfile, alpha: float) -> float:
     """By how much the reference's error rate may be too low: √(2 v L/m) + L/(3m), L = ln(1/α) (Bernstein 1924)."""
     wrong, rows = _errors(answers)
     rate, level = wrong / rows, math.log(1 / alpha)

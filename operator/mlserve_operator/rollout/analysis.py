@@ -266,10 +266,9 @@ def _read(pod: PodObservation, state: RolloutState, slow_from: int | None, sampl
 
 
 def _feedback(told: FeedbackCounts) -> dict[str, int]:
-    labelled = sum(sum(row.values()) for row in told.confusion.values())
     return {
-        "labelled": labelled,
-        "wrong": labelled - sum(row.get(label, 0) for label, row in told.confusion.items()),
+        "labelled": told.labelled,
+        "wrong": told.labelled - told.right,
         "rewards": told.rewards,
         "reward_sum": told.reward_sum_milli,
         "reward_squares": told.reward_sum_square_milli,

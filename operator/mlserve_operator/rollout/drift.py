@@ -15,6 +15,7 @@ from pydantic import Field
 from mlserve_core.api.v1alpha1 import Drift, DriftPolicy
 from mlserve_core.statistics import panes
 from mlserve_core.statistics.drift import CONFIDENCE, PREDICTION, DriftResult, DriftSettings, DriftVerdict, compare
+from mlserve_core.statistics.performance import Labels
 from mlserve_core.statistics.windows import Window, advance
 from mlserve_core.wire import ProfileCounts
 from mlserve_operator.rollout.state import Event, Frozen, Observation, PodObservation
@@ -33,13 +34,6 @@ NEWEST_ROWS: Final = 50
 """Rows that are compared with the reference ahead of a window."""
 
 
-class Labels(Frozen):
-    """Cumulative labels of one process."""
-
-    right: int = 0
-    labelled: int = 0
-
-
 class RevisionDrift(Frozen):
     """What is remembered of one revision."""
 
@@ -47,7 +41,7 @@ class RevisionDrift(Frozen):
     seen: dict[str, ProfileCounts] = Field(default_factory=dict)
     """Last-seen counts per `pod uid/boot id`."""
     labels: dict[str, Labels] = Field(default_factory=dict)
-    """Last-seen labels per process that was told any, of whatever revision."""
+    """Last-seen cumulative labels per process that was told any, of whatever revision."""
     unread: tuple[str, ...] = ()
     """Pods of any revision whose labels were not read when counting began."""
     unasked: tuple[str, ...] = ()
@@ -125,7 +119,7 @@ def watch(
         after, labels = _arrived(after, name, observation.pods)
         window, result = advance(
             before.window, profile, wanted, now=observation.now, seconds=observation.spec.drift.window_seconds,
-            pane=pane, right=labels.right, labelled=labels.labelled,
+            pane=pane, right=labels.right, labelled=labels.total,
         )  # fmt: skip
         after = after.model_copy(update={"window": window})
         if len(observation.revisions) > 1:
@@ -226,18 +220,18 @@ def _pane(before: RevisionDrift, pods: list[PodObservation], digest: str) -> tup
 def _arrived(before: RevisionDrift, name: str, pods: Sequence[PodObservation]) -> tuple[RevisionDrift, Labels]:
     """Labels of a revision's predictions that came since the last call, to whichever revision's pods they came."""
     told, unread = _labels(name, pods), set(before.unread)
-    right = labelled = 0
+    right = total = 0
     for key, new in told.items():
         uid, old = key.partition("/")[0], before.labels.get(key)
         if old is None and uid in unread:
             continue
         old = old or Labels()
-        right, labelled = right + max(new.right - old.right, 0), labelled + max(new.labelled - old.labelled, 0)
+        right, total = right + max(new.right - old.right, 0), total + max(new.total - old.total, 0)
     unread &= {pod.uid for pod in pods if pod.telemetry is None}
     live = {pod.uid for pod in pods}
     kept = {key: labels for key, labels in before.labels.items() if key.partition("/")[0] in live}
     after = before.model_copy(update={"labels": kept | told, "unread": tuple(sorted(unread))})
-    return after, Labels(right=right, labelled=labelled)
+    return after, Labels(right, total)
 
 
 def _labels(name: str, pods: Sequence[PodObservation]) -> dict[str, Labels]:
@@ -249,9 +243,7 @@ def _labels(name: str, pods: Sequence[PodObservation]) -> dict[str, Labels]:
             continue
         feedback = told.live.feedback if pod.revision == name else told.other_feedback.get(name)
         if feedback is not None:
-            right = sum(row.get(label, 0) for label, row in feedback.confusion.items())
-            labelled = sum(sum(row.values()) for row in feedback.confusion.values())
-            found[_key(pod)] = Labels(right=right, labelled=labelled)
+            found[_key(pod)] = Labels(feedback.right, feedback.labelled)
     return found
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlserve_core.statistics import ProfileError, ReferenceProfile
-from mlserve_core.statistics.counter import category_name
+from mlserve_core.statistics.counter import category_name, class_index
 from mlserve_core.statistics.profile import CategoricalFeature, PredictionProfile, numeric_edges
 
 Columns = Mapping[str, Sequence[Any]]
@@ -98,7 +98,7 @@ def read_arm(profile: ReferenceProfile, name: str, columns: Columns) -> Arm:
     predictions: NDArray[Any] | None = None
     if given is not None and answers.classes:
         index = {name: i for i, name in enumerate(answers.classes)}
-        predictions = np.array([_class_index(value, index) for value in names])
+        predictions = np.array([class_index(value, index) for value in names])
     elif given is not None and answers.edges:
         predictions = numbers(columns, "prediction", name)
     labels = columns.get("label") if not answers.edges else None  # equality says nothing of a regression
@@ -134,7 +134,7 @@ def with_predictions(profile: ReferenceProfile, arms: Mapping[str, Columns]) -> 
     if not answers.counts:
         return profile.model_copy(update={"predictions": _unprofiled(everything, next(iter(given.values())))})
     index = {name: i for i, name in enumerate(answers.classes)}
-    new = [name for name in everything if _class_index(name, index) < 0]
+    new = [name for name in everything if class_index(name, index) < 0]
     for name, seen in distinct.items():
         if seen and seen <= set(new):
             raise ProfileError(
@@ -245,12 +245,3 @@ def _features(profile: ReferenceProfile, columns: Columns, n: int, where: str) -
         return table if exact else table.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
         return table
-
-
-def _class_index(name: str | None, index: Mapping[str, int]) -> int:
-    """Index of a class given by name or by index; −1 for one that the profile does not know."""
-    if name is None:
-        return -1
-    if name in index:
-        return index[name]
-    return int(name) if name.isdigit() and int(name) < len(index) else -1

@@ -18,8 +18,7 @@ _KEEP_ALIVE_SECONDS: Final = 75
 class ListenError(RuntimeError):
     """A port cannot be listened at: somebody else has it, or it is none."""
 
-    def __init__(self, name: str, host: str, port: int, error: Exception) -> None:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    def __init__(self, name: str, host: str, port: int, why: str) -> None:
         super().__init__(f"cannot listen for {name} at {host}:{port}: {why}; --{name}-port names another port")
 
 
@@ -66,6 +65,6 @@ def bind(name: str, host: str, port: int, *, shared: bool = False) -> socket.soc
         listener.bind((host, port))
     except (OSError, OverflowError) as error:
         listener.close()
-        raise ListenError(name, host, port, error) from error
+        raise ListenError(name, host, port, getattr(error, "strerror", None) or str(error)) from error
     listener.setblocking(False)
     return listener

@@ -242,14 +242,12 @@ class Process:
         except Exception as error:
             logger.exception("the changed artifact is not served: %s", error)  # noqa: TRY401 - the text is for people
             return
-        before = self.plane.lookup
-        if self.plane.model is not None and model.artifact.digest == self.plane.model.artifact.digest:
-            before = lookup
-        else:
-            self.plane.lookup = lookup
+        unused = lookup
+        if self.plane.model is None or model.artifact.digest != self.plane.model.artifact.digest:
+            unused, self.plane.lookup = self.plane.lookup, lookup
             self._open(model)
-        if before is not None:
-            await before.close()
+        if unused is not None:
+            await unused.close()
 
     async def _watch_loop(self) -> None:
         """Measure how late the loop wakes, and look for changed files."""

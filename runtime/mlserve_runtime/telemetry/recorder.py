@@ -131,17 +131,15 @@ class Recorder:
             self.tracer.record(call, 200, now)
 
     def _count_answers(self, lane: LaneName | None, route: str) -> None:
-        table = np.frombuffer(self._answers.pop((lane, route))).reshape(-1, 6)
-        received, decoded, started, finished, sent, rows = table.sum(axis=0).tolist()
-        metrics = self.metrics
-        metrics.answered += len(table)
-        metrics.requests[route, 200] += len(table)
-        for phase, seconds in zip(
-            PHASES, (decoded - received, started - decoded, finished - started, sent - finished), strict=True
-        ):
-            metrics.phase_seconds[phase] += seconds
-        latencies, waits = table[:, 4] - table[:, 0], table[:, 2] - table[:, 1]
-        self.lanes.of(lane).answered(int(rows), latencies * 1e6, waits * 1e6)
+        gathered = self._answers.pop((lane, route))
+        received, decoded, started, finished, sent, rows = np.frombuffer(gathered).reshape(-1, _FIGURES.size // 8).T
+        metrics, queue = self.metrics, started - decoded
+        metrics.answered += len(rows)
+        metrics.requests[route, 200] += len(rows)
+        durations = (decoded - received, queue, finished - started, sent - finished)
+        for phase, seconds in zip(PHASES, durations, strict=True):
+            metrics.phase_seconds[phase] += float(seconds.sum())
+        self.lanes.of(lane).answered(int(rows.sum()), (sent - received) * 1e6, queue * 1e6)
 
     def failed(self, call: Call, error: ServingError, now: float) -> None:
         """A request was answered with an error."""

@@ -6,7 +6,6 @@ Built without generated stubs: handlers are registered by name, with the message
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -168,7 +167,7 @@ async def serve_grpc(plane: DataPlane, host: str, port: int, *, shared: bool = F
     try:
         bound = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise ListenError("grpc", host, port, OSError(errno.EADDRINUSE, "it is taken, or no port")) from error
+        raise ListenError("grpc", host, port, "it is taken, or no port") from error
     await server.start()
     return server, bound
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlserve_core.statistics import ProfileCounter, ProfileError, ReferenceProfile, build_profile, panes
-from mlserve_core.statistics.profile import MAX_EDGES, numeric_edges
+from mlserve_core.statistics.profile import MAX_EDGES, NumericFeature, numeric_edges
 from mlserve_core.wire import ProfileCounts
 
 RNG = np.random.RandomState(7)
@@ -197,7 +197,10 @@ def test_strings_where_numbers_belong_are_counted_apart() -> None:
 
 
 def test_an_integer_too_large_for_a_float_is_not_finite() -> None:
-    profile = build_profile({"x": [1.0, 2.0, 3.0]})
+    profile = build_profile({"x": [1.0, 2.0, 3.0, 10**400, -(10**400)]})
+    feature = profile.features[0]
+    assert isinstance(feature, NumericFeature)
+    assert (feature.non_finite, feature.max) == (2, 3.0)
     counts = counted(profile, np.array([[10**400], [2]], dtype=object)).features["x"]
     assert (counts.non_finite, sum(counts.counts)) == (1, 1)
 
